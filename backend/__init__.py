@@ -1,0 +1,1 @@
+"""The edge: HTTP, processes, configuration. Imports illume_plugin, never the other way round."""

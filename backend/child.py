@@ -1,0 +1,103 @@
+"""The training child process: started, watched, ended. A crash in it kills the run, not the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from illume_plugin.errors import RunError
+from illume_plugin.training.spec import ERROR_FILE, RunResult, read_result
+
+#: How much of the child's stderr an error shows, characters.
+TAIL = 600
+LOG_FILE = "child.log"
+
+
+class TrainingChild:
+    """`python -m illume_plugin.training.child FOLDER`, ended when the block ends.
+
+    The child watches its stdin, which we hold open: when this process dies, however, the pipe closes and the
+    child ends itself.
+    """
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        self.folder = folder
+        self.threads = threads
+        self._progress: dict[str, Any] = {"stage": "starting"}
+
+    def __enter__(self) -> Self:
+        environment = dict(os.environ)
+        # The child has no business with Label Studio: it gets neither token nor secret.
+        for name in ("ILLUME_LABEL_STUDIO_TOKEN", "ILLUME_SECRET", "LABEL_STUDIO_API_KEY"):
+            environment.pop(name, None)
+        if self.threads:
+            environment["OMP_NUM_THREADS"] = str(self.threads)
+        self._log = (self.folder / LOG_FILE).open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "illume_plugin.training.child", str(self.folder), "--watch-stdin"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+        )
+        assert self._process.stdout is not None  # noqa: S101 - PIPE above
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join(timeout=5)
+        for pipe in (self._process.stdin, self._process.stdout, self._log):
+            if pipe is not None:
+                pipe.close()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a library printed something; only JSON lines are progress
+            if isinstance(event, dict):
+                self._progress = event
+
+    def running(self) -> bool:
+        """Whether the child lives."""
+        return self._process.poll() is None
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end, at most so long."""
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return
+
+    def progress(self) -> dict[str, Any]:
+        """The newest progress event: {"stage", "step", "steps", "loss", "eta_s"}."""
+        return dict(self._progress)
+
+    def result(self) -> RunResult:
+        """What the child found.
+
+        Raises:
+            RunError: it failed; the reason is in it.
+        """
+        if self._process.returncode == 0 or (self.folder / ERROR_FILE).is_file():
+            return read_result(self.folder)
+        tail = (self.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
+        raise RunError(
+            f"The training process ended with code {self._process.returncode} and no result.",
+            why=tail
+            or "It said nothing; a negative code is a signal (-9: killed, often for want of memory).",
+            todo="Give it more memory or a smaller micro_batch_size, then start training again.",
+        )

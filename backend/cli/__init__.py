@@ -1,0 +1,54 @@
+"""The `illume` command. Each command imports what it needs when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import click
+
+from illume_plugin import __version__
+from illume_plugin.errors import IllumeError
+
+
+class PlainErrors(click.Group):
+    """A group whose commands end with one clear message and exit code 1 instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IllumeError as error:
+            for part in (error.what, error.why, error.todo):
+                if part:
+                    click.echo(part, err=True)
+            sys.exit(1)
+
+
+@click.group(
+    cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="illume")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def main(*, verbose: bool) -> None:
+    """ILLUME for Label Studio: a vision-language model learns from ticks to explain its answers.
+
+    \b
+    Try it:                illume demo
+    Your own project:      illume connect --project 12 --dry-run
+    What is wrong?         illume doctor
+
+    Settings come from ILLUME_* environment variables or from illume.toml in the current folder.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("httpx", "httpcore", "alembic", "urllib3", "PIL", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+from backend.cli import demo, project, run, serve  # noqa: E402 - they register themselves on `main`
+
+__all__ = ["demo", "main", "project", "run", "serve"]

@@ -1,0 +1,226 @@
+"""`illume doctor`: what is wrong between Label Studio and this backend, and the exact thing that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import requests
+
+from backend.connect import TITLE
+from backend.service import Service
+from backend.settings import SECRET_HEADER, Settings
+from illume_plugin.errors import IllumeError, LabelStudioError, SettingsError
+from illume_plugin.labelstudio import LabelStudio
+from illume_plugin.store import candidates, events, judgements, projects
+from illume_plugin.types import Project
+
+HEALTH_TIMEOUT_S = 3.0
+
+
+class Outcome(StrEnum):
+    """How a check went."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: its name, how it went, what was seen, and what to do where something is to be done."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+    todo: str = ""
+
+
+def examine(service: Service) -> Iterator[Check]:
+    """Run all checks, each as far as the ones before it allow."""
+    settings = service.settings
+    yield _backend_answers(settings)
+    if service.label_studio is None:
+        yield _failure("token", _error_of(settings.token))
+        return
+    label_studio = service.label_studio
+    reached = list(_label_studio_answers(label_studio))
+    yield from reached
+    if reached[-1].outcome is Outcome.FAILED:
+        return
+    with service.store.read() as conn:
+        known = projects.every(conn)
+    if not known:
+        yield Check("projects", Outcome.WARNING, "no project is connected", "illume connect --project N")
+    for project in known:
+        yield from _project(service, label_studio, project)
+
+
+def _error_of(call: Callable[[], object]) -> IllumeError:
+    try:
+        call()
+    except IllumeError as error:
+        return error
+    return SettingsError("no problem found")
+
+
+def _failure(name: str, error: IllumeError) -> Check:
+    return Check(name, Outcome.FAILED, " ".join(part for part in (error.what, error.why) if part), error.todo)
+
+
+def _backend_answers(settings: Settings) -> Check:
+    url = f"{settings.backend_url}/health"
+    try:
+        answer = requests.get(url, timeout=HEALTH_TIMEOUT_S, allow_redirects=False)
+    except requests.RequestException as error:
+        return Check(
+            "backend",
+            Outcome.FAILED,
+            f"nothing answers at {url} ({type(error).__name__})",
+            "start it with `illume serve`, or set ILLUME_BACKEND_URL to where it listens",
+        )
+    if answer.status_code != 200 or "IllumeBackend" not in answer.text:
+        return Check(
+            "backend",
+            Outcome.FAILED,
+            f"{url} answered {answer.status_code}, but not as our backend does",
+            "another program may hold the port: choose another one with ILLUME_PORT and ILLUME_BACKEND_URL",
+        )
+    return Check("backend", Outcome.OK, f"answers at {settings.backend_url}")
+
+
+def _label_studio_answers(label_studio: LabelStudio) -> Iterator[Check]:
+    try:
+        yield Check("label studio", Outcome.OK, f"version {label_studio.version()} at {label_studio.url}")
+    except LabelStudioError as error:
+        yield _failure("label studio", error)
+        return
+    try:
+        yield Check("token", Outcome.OK, f"belongs to {label_studio.current_user().email}")
+    except LabelStudioError as error:
+        yield _failure("token", error)
+
+
+def _project(service: Service, label_studio: LabelStudio, project: Project) -> Iterator[Check]:
+    name = f"project {project.project_id}"
+    again = f"illume connect --project {project.project_id}"
+    try:
+        found = label_studio.project(project.project_id)
+    except LabelStudioError as error:
+        yield _failure(name, error)
+        return
+    try:
+        service.setup_check(found.label_config)
+        yield Check(name, Outcome.OK, f"{found.title!r}: the labelling configuration fits")
+    except IllumeError as error:
+        yield _failure(name, error)
+    if not found.show_collab_predictions:
+        yield Check(
+            f"{name}: prelabel",
+            Outcome.FAILED,
+            "'Use predictions to prelabel' is off, so annotators see no candidates",
+            f"{again} (or: Settings, Annotation, Use predictions to prelabel tasks)",
+        )
+    yield from _backend_registered(service, label_studio, project, found.model_version, again)
+    yield _webhook(service, label_studio, project, again)
+    yield _picture(service, project)
+    yield _progress(service, project)
+
+
+def _backend_registered(
+    service: Service, label_studio: LabelStudio, project: Project, shown: str, again: str
+) -> Iterator[Check]:
+    name = f"project {project.project_id}: backend"
+    url = service.settings.backend_url
+    backends = label_studio.backends(project.project_id)
+    ours = [backend for backend in backends if backend.url.rstrip("/") == url]
+    if not ours:
+        others = ", ".join(backend.url for backend in backends) or "none"
+        yield Check(name, Outcome.FAILED, f"{url} is not registered (registered: {others})", again)
+        return
+    if ours[0].state != "CO":
+        yield Check(
+            name,
+            Outcome.FAILED,
+            f"Label Studio does not get through to {url}: {ours[0].error or 'no reason given'}",
+            "start Label Studio with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false when the "
+            "backend has a local or private address; behind Docker set ILLUME_BACKEND_URL to an address "
+            "that Label Studio's container reaches",
+        )
+    elif backends[0].backend_id != ours[0].backend_id:
+        yield Check(
+            name,
+            Outcome.WARNING,
+            f"{backends[0].url} was registered first, and Label Studio asks only the first for predictions",
+            "remove the other backend in Settings, Model",
+        )
+    else:
+        yield Check(name, Outcome.OK, f"{url} is registered and connected")
+    if shown != ours[0].title:
+        yield Check(
+            f"project {project.project_id}: shown version",
+            Outcome.WARNING,
+            f"annotators see predictions of {shown!r}, not of {ours[0].title or TITLE!r}",
+            again,
+        )
+
+
+def _webhook(service: Service, label_studio: LabelStudio, project: Project, again: str) -> Check:
+    name = f"project {project.project_id}: webhook"
+    address = f"{service.settings.backend_url}/webhook"
+    ours = [hook for hook in label_studio.webhooks(project.project_id) if hook.url == address]
+    if not ours:
+        return Check(
+            name,
+            Outcome.FAILED,
+            f"there is none to {address}: ticks do not arrive, so nothing is learnt",
+            f"{again}; if Label Studio refuses with 403, start it with ML_BLOCK_LOCAL_IP=false and "
+            "SSRF_PROTECTION_ENABLED=false (with only the first it makes the backend without its webhook)",
+        )
+    if not ours[0].is_active or not ours[0].send_payload:
+        return Check(name, Outcome.FAILED, "it is switched off or sends no payload", again)
+    if ours[0].headers.get(SECRET_HEADER) != service.settings.shared_secret():
+        return Check(name, Outcome.FAILED, f"its {SECRET_HEADER} header is missing or old", again)
+    return Check(name, Outcome.OK, f"sends events to {address} with the secret")
+
+
+def _picture(service: Service, project: Project) -> Check:
+    name = f"project {project.project_id}: picture"
+    with service.store.read() as conn:
+        data = projects.task_data(conn, project.project_id)
+    if not data:
+        return Check(
+            name, Outcome.WARNING, "no task is known", f"illume connect --project {project.project_id}"
+        )
+    task_id, fields = next(iter(data.items()))
+    try:
+        service.picture(project, task_id, fields)
+    except IllumeError as error:
+        return _failure(name, error)
+    return Check(name, Outcome.OK, f"the picture of task {task_id} can be read")
+
+
+def _progress(service: Service, project: Project) -> Check:
+    key = {"version": project.active_version, "plan": service.plan.hash}
+    with service.store.read() as conn:
+        tasks = projects.count_tasks(conn, project.project_id)
+        sampled, pushed = candidates.count(conn, project.project_id, **key)
+        judged = len(judgements.judged_tasks(conn, project.project_id))
+        failed = candidates.problems(conn, project.project_id, version=project.active_version)
+        odd = events.problems(conn, limit=1)
+    detail = (
+        f"{tasks} tasks, {sampled} with candidates of {project.active_version}, {pushed} of these in "
+        f"Label Studio, {judged} judged"
+    )
+    name = f"project {project.project_id}: progress"
+    if failed:
+        task_id, (problem, _) = next(iter(failed.items()))
+        return Check(
+            name, Outcome.WARNING, f"{detail}; {len(failed)} could not be sampled", f"{task_id}: {problem}"
+        )
+    if odd:
+        return Check(name, Outcome.WARNING, f"{detail}; event {odd[0][0]} was not understood", odd[0][1])
+    if tasks > sampled + judged:
+        return Check(name, Outcome.WARNING, detail, "candidates are on their way while `illume worker` runs")
+    return Check(name, Outcome.OK, detail)

@@ -1,0 +1,92 @@
+"""Sampling ahead: unjudged tasks get candidates of the active version, in bulk, before anybody opens them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from backend.service import Service
+from illume_plugin.errors import IllumeError, UnavailableError
+from illume_plugin.store import candidates, judgements, projects
+from illume_plugin.types import Project
+
+log = logging.getLogger(__name__)
+
+#: Tasks sampled before the loop looks at events and the active version again.
+ROUND = 8
+#: A bulk push costs Label Studio a count over the whole project, so push many at once ...
+PUSH_MANY = 500
+PUSH_LIMIT = 2000
+
+
+def waiting(service: Service, project: Project) -> list[int]:
+    """Ids of the tasks that nobody has judged and that have no candidates of the active version."""
+    key = {"version": project.active_version}
+    with service.store.read() as conn:
+        known = projects.task_data(conn, project.project_id)
+        done = candidates.sampled_tasks(conn, project.project_id, plan=service.plan.hash, **key)
+        judged = judgements.judged_tasks(conn, project.project_id)
+        blocked = candidates.problems(conn, project.project_id, **key)
+    now = service.clock()
+    return [
+        task_id
+        for task_id in known
+        if task_id not in done
+        and task_id not in judged
+        and (task_id not in blocked or blocked[task_id][1] <= now)
+    ]
+
+
+def sample_ahead(
+    service: Service, project: Project, *, limit: int = ROUND, stop: Callable[[], bool] = lambda: False
+) -> int:
+    """Sample up to `limit` waiting tasks; returns how many were tried."""
+    ids = waiting(service, project)[:limit]
+    if not ids:
+        return 0
+    with service.store.read() as conn:
+        data = projects.task_data(conn, project.project_id)
+    sampled = service.sampler.sample(project, {i: data[i] for i in ids}, keys=service.keys, stop=stop)
+    for task_id, problem in sampled.problems.items():
+        if not isinstance(problem, UnavailableError):
+            log.warning("project %d, task %d: %s", project.project_id, task_id, problem)
+    return len(sampled.sets) + sum(not isinstance(p, UnavailableError) for p in sampled.problems.values())
+
+
+def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
+    """Push candidate sets that Label Studio does not have; returns how many.
+
+    Args:
+        everything: push what there is, however little; else only from PUSH_MANY on.
+    """
+    if service.label_studio is None:
+        return 0
+    key = {"version": project.active_version, "plan": service.plan.hash}
+    with service.store.read() as conn:
+        sets = candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
+        judged = judgements.judged_tasks(conn, project.project_id)
+    sets = [one for one in sets if one.task_id not in judged]
+    if not sets or (len(sets) < PUSH_MANY and not everything):
+        return 0
+    predictions = []
+    for one in sets:
+        prediction = service.prediction(project, one)
+        if isinstance(prediction, IllumeError):
+            log.error("not pushed: %s", prediction)
+            continue
+        predictions.append({"task": one.task_id, **prediction})
+    started = time.monotonic()
+    service.label_studio.push_predictions(project.project_id, predictions)
+    with service.store.write() as conn:
+        candidates.mark_pushed(
+            conn, project.project_id, [one.task_id for one in sets], now=service.clock(), **key
+        )
+    log.info(
+        "project %d: pushed %d candidate sets of %s in %.1f s",
+        project.project_id,
+        len(predictions),
+        project.active_version,
+        time.monotonic() - started,
+    )
+    return len(sets)

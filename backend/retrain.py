@@ -1,0 +1,294 @@
+"""The retrain hook: when a run is due, and a run from snapshot to switch.
+
+Every step can be repeated: a worker that takes over a dead one's run finds what is finished (the child's
+result, the published adapter) and goes on from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backend.child import TrainingChild
+from backend.sampling import base_model_source
+from backend.service import Service
+from illume_plugin.dataset import build_training_set, refuse
+from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError
+from illume_plugin.gate import decide
+from illume_plugin.label_config import parse_label_config, read_task
+from illume_plugin.store import judgements, projects, runs
+from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.spec import (
+    ADAPTER_FOLDER,
+    RESULT_FILE,
+    RunResult,
+    RunSpec,
+    read_result,
+    write_spec,
+)
+from illume_plugin.types import (
+    BASE_VERSION,
+    AdapterMeta,
+    GateDecision,
+    GateVerdict,
+    JudgedTask,
+    Project,
+    Run,
+    RunState,
+    Task,
+    TrainingRow,
+    TrainingSet,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two heartbeats of a run.
+HEARTBEAT_S = 1.0
+
+
+def due(service: Service, project_id: int) -> bool:
+    """Whether so many preferences are new since the last run was asked for that another one is due."""
+    wanted = service.settings.train_after
+    if not wanted:
+        return False
+    with service.store.read() as conn:
+        if runs.live_run(conn, project_id) is not None:
+            return False
+        since = runs.last_created_at(conn, project_id)
+        return judgements.count_preferences(conn, project_id, since=since) >= wanted
+
+
+class Retrain:
+    """Carries out runs, one at a time, as the worker called `owner`."""
+
+    def __init__(self, service: Service, *, owner: str, config: TrainConfig | None = None) -> None:
+        self.service = service
+        self.owner = owner
+        self.config = config or TrainConfig()
+        self.stopping = False
+
+    def claim_and_run(self) -> Run | None:
+        """Take the next run, if any, and carry it to its end; returns it as it ended."""
+        store = self.service.store
+        with store.write() as conn:
+            run = runs.claim(conn, owner=self.owner, now=self.service.clock())
+        if run is None:
+            return None
+        try:
+            self._carry_out(run)
+        except ConflictError as error:
+            log.warning("run %d: %s", run.run_id, error)
+        except IllumeError as error:
+            self._fail(run, str(error))
+        except Exception as error:
+            # A run is a boundary: whatever goes wrong in it ends it, is told, and harms nothing else.
+            log.exception("run %d", run.run_id)
+            self._fail(run, f"{type(error).__name__}: {error}")
+        with store.read() as conn:
+            return runs.get(conn, run.run_id)
+
+    def _fail(self, run: Run, reason: str) -> None:
+        with self.service.store.write() as conn:
+            cancelled = runs.cancel_requested(conn, run.run_id)
+            state = RunState.CANCELLED if cancelled else RunState.FAILED
+            reason = "cancelled" if cancelled else reason
+            runs.finish(conn, run.run_id, state, owner=self.owner, now=self.service.clock(), error=reason)
+        log.error("run %d of project %d %s: %s", run.run_id, run.project_id, state.value, reason)
+
+    def _carry_out(self, run: Run) -> None:
+        folder = self.service.settings.data_dir / "runs" / f"run-{run.run_id:06d}"
+        meta = self._published(run)
+        result = read_result(folder) if (folder / RESULT_FILE).is_file() else None
+        if result is None:
+            training_set, pictures = self._snapshot(run)
+            result = self._train(run, training_set, pictures, folder)
+        decision = decide(result.active, result.challenger)
+        if meta is None:
+            meta = self._publish(run, result, decision, folder)
+        self._switch(run, meta, result, decision)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _published(self, run: Run) -> AdapterMeta | None:
+        found = self.service.registry.versions(run.project_id)
+        return next((meta for meta in found if meta.config.get("run_id") == run.run_id), None)
+
+    def _snapshot(self, run: Run) -> tuple[TrainingSet, dict[str, Path]]:
+        """Freeze what there is to learn from, and fetch the pictures it needs.
+
+        Raises:
+            RunError: there is nothing to learn from; the reason is in it.
+        """
+        self.service.apply_events()
+        without: set[int] = set()
+        while True:
+            training_set = snapshot(self.service, run.project_id, without=without)
+            refuse(training_set, minimum_accepted=self.service.settings.minimum_accepted)
+            pictures, lost = self._pictures(run, training_set)
+            if not lost:
+                break
+            without |= lost
+        self._keep(run, training_set)
+        return training_set, pictures
+
+    def _keep(self, run: Run, training_set: TrainingSet) -> None:
+        content = {
+            "rows": [asdict(row) for row in training_set.rows],
+            "held_out": [asdict(task) for task in training_set.held_out],
+        }
+        with self.service.store.write() as conn:
+            now = self.service.clock()
+            parent = projects.get(conn, run.project_id).active_version
+            runs.keep_training_set(conn, training_set.content_hash, run.project_id, content, now=now)
+            runs.note(conn, run.run_id, training_set=training_set.content_hash, parent=parent)
+
+    def _train(
+        self, run: Run, training_set: TrainingSet, pictures: Mapping[str, Path], folder: Path
+    ) -> RunResult:
+        with self.service.store.read() as conn:
+            parent = runs.get(conn, run.run_id).parent
+        registry = self.service.registry
+        shutil.rmtree(folder, ignore_errors=True)
+        spec = RunSpec(
+            base_model=base_model_source(self.service.settings),
+            device=self.service.settings.device,
+            trust_remote_code=self.service.settings.trust_remote_code,
+            parent_adapter=None if parent == BASE_VERSION else str(registry.folder(run.project_id, parent)),
+            parent_version=parent,
+            training_set=training_set,
+            images={image: str(path) for image, path in pictures.items()},
+            config=self.config,
+        )
+        write_spec(folder, spec)
+        with TrainingChild(folder, threads=self.service.settings.torch_threads) as child:
+            while child.running():
+                self._beat(run, child.progress())
+                child.wait(HEARTBEAT_S)
+        self._beat(run, child.progress())
+        return child.result()
+
+    def _beat(self, run: Run, progress: Mapping[str, Any] | None) -> None:
+        """Renew the lease.
+
+        Raises:
+            ConflictError: the run is not ours any more.
+            RunError: it was cancelled, or this worker is being stopped.
+        """
+        with self.service.store.write() as conn:
+            if runs.heartbeat(
+                conn, run.run_id, owner=self.owner, now=self.service.clock(), progress=progress
+            ):
+                if not self.stopping:
+                    return
+                reason = "The worker was stopped."
+            elif runs.cancel_requested(conn, run.run_id):
+                reason = "The run was cancelled."
+            else:
+                raise ConflictError(f"Run {run.run_id} went to another worker.")
+        raise RunError(reason, why="Nothing was changed.")
+
+    def _pictures(self, run: Run, training_set: TrainingSet) -> tuple[dict[str, Path], set[int]]:
+        """(image URL -> local file, ids of tasks whose picture cannot be had)."""
+        items: tuple[TrainingRow | JudgedTask, ...] = (*training_set.rows, *training_set.held_out)
+        wanted = {item.task_id: item.image for item in items}
+        found: dict[str, Path] = {}
+        lost: set[int] = set()
+        last = time.monotonic()
+        for done, (task_id, image) in enumerate(wanted.items(), start=1):
+            try:
+                found[image] = self.service.images.fetch(Task(run.project_id, task_id, image, "", ""))
+            except ImageError as error:
+                log.warning("run %d goes on without task %d: %s", run.run_id, task_id, error)
+                lost.add(task_id)
+            if time.monotonic() - last > HEARTBEAT_S:
+                last = time.monotonic()
+                self._beat(run, {"stage": "pictures", "step": done, "steps": len(wanted)})
+        return found, lost
+
+    def _publish(self, run: Run, result: RunResult, decision: GateDecision, folder: Path) -> AdapterMeta:
+        with self.service.store.read() as conn:
+            noted = runs.get(conn, run.run_id)
+        return self.service.registry.publish(
+            run.project_id,
+            folder / ADAPTER_FOLDER,
+            parent=noted.parent,
+            base_model=self.service.settings.base_model,
+            base_model_hash=result.base_model_hash,
+            training_set=noted.training_set or "",
+            config={**asdict(self.config), "run_id": run.run_id},
+            seed=self.config.seed,
+            metrics={
+                "challenger": asdict(result.challenger)["metrics"],
+                "active": asdict(result.active)["metrics"],
+                "gate": decision.verdict.value,
+            },
+            versions=result.versions,
+            created_at=self.service.clock(),
+        )
+
+    def _switch(self, run: Run, meta: AdapterMeta, result: RunResult, decision: GateDecision) -> None:
+        """End the run and, if the gate says so, let the new version serve: one transaction."""
+        promote = decision.verdict is GateVerdict.PROMOTE
+        if promote:
+            # Loads it beside the old one: an adapter that cannot be served is never switched to.
+            self.service.engine.adapter(run.project_id, meta.version)
+        report = {
+            "reasons": list(decision.reasons),
+            "active": {name: asdict(metric) for name, metric in result.active.metrics.items()},
+            "challenger": {name: asdict(metric) for name, metric in result.challenger.metrics.items()},
+            "rows": result.rows,
+            "seconds": result.seconds,
+        }
+        with self.service.store.write() as conn:
+            now = self.service.clock()
+            runs.finish(
+                conn,
+                run.run_id,
+                RunState.PROMOTED if promote else RunState.HELD,
+                owner=self.owner,
+                now=now,
+                version=meta.version,
+                report=report,
+            )
+            if promote:
+                projects.switch(conn, run.project_id, meta.version, reason=f"run {run.run_id}", now=now)
+        log.info(
+            "run %d of project %d: %s %s (%s)",
+            run.run_id,
+            run.project_id,
+            meta.version,
+            decision.verdict.value,
+            " ".join(decision.reasons),
+        )
+
+
+def snapshot(service: Service, project_id: int, *, without: Collection[int] = ()) -> TrainingSet:
+    """What a run of this moment would learn from, leaving out the tasks in `without`."""
+    with service.store.read() as conn:
+        data = projects.task_data(conn, project_id)
+        project = projects.get(conn, project_id)
+        preferences = judgements.preferences_in(conn, project_id)
+    data = {task_id: fields for task_id, fields in data.items() if task_id not in without}
+    return build_training_set(
+        project_id,
+        _usable_tasks(service, project, data),
+        [one for one in preferences if one.task_id in data],
+        held_out_fraction=service.settings.held_out_fraction,
+    )
+
+
+def _usable_tasks(service: Service, project: Project, data: Mapping[int, Mapping[str, Any]]) -> list[Task]:
+    """The tasks that have picture, question and answer; others are left out, and the log says why."""
+    question, answer = service.keys
+    config = parse_label_config(project.label_config, question_key=question, answer_key=answer)
+    usable = []
+    for task_id, fields in data.items():
+        try:
+            usable.append(read_task(config, project.project_id, task_id, fields))
+        except TaskError as error:
+            log.warning("not used for training: %s", error)
+    return usable

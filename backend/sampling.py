@@ -1,0 +1,241 @@
+"""Candidates for tasks: from the store where they are there, else sampled, arranged and kept."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.settings import Settings
+from illume_plugin.errors import IllumeError, TaskError, UnavailableError
+from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.images import ImageStore
+from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
+from illume_plugin.predictions import arrange
+from illume_plugin.registry import Registry
+from illume_plugin.store import Store, candidates
+from illume_plugin.types import BASE_VERSION, CandidateSet, Project, Task
+
+if TYPE_CHECKING:
+    from illume_plugin.generation.engine import TransformersGenerator
+
+log = logging.getLogger(__name__)
+
+#: Tasks sampled between two looks at the clock.
+CHUNK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What became of each task: a candidate set, or the reason why there is none."""
+
+    sets: Mapping[int, CandidateSet]
+    problems: Mapping[int, IllumeError]
+
+
+def sampling_plan(settings: Settings) -> SamplingPlan:
+    """The sampling plan that the settings ask for."""
+    return SamplingPlan(
+        temperatures=settings.temperatures,
+        samples=settings.samples,
+        max_new_tokens=settings.max_new_tokens,
+        limit=settings.candidates,
+    )
+
+
+def base_model_source(settings: Settings) -> str:
+    """Folder or hub id of the base model; 'embedded' names the one in the package."""
+    if settings.base_model != "embedded":
+        return settings.base_model
+    from illume_plugin.embedded import base_model_path
+
+    return str(base_model_path())
+
+
+class Engine:
+    """The process's one generator: the base model is loaded once, adapters beside each other."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self._loading = threading.Lock()
+        self._generator: TransformersGenerator | None = None
+
+    def warm_up(self) -> None:
+        """Load the base model now, so that no caller has to wait for it."""
+        self.generator()
+
+    def generator(self) -> TransformersGenerator:
+        """The generator, loaded on first use (seconds for a small base model, minutes for a large one)."""
+        with self._loading:
+            if self._generator is None:
+                self._generator = self._load()
+            return self._generator
+
+    def _load(self) -> TransformersGenerator:
+        from illume_plugin.base_model import load_base_model
+        from illume_plugin.generation.engine import TransformersGenerator
+
+        if self.settings.torch_threads:
+            import torch
+
+            torch.set_num_threads(self.settings.torch_threads)
+        started = time.monotonic()
+        base = load_base_model(
+            base_model_source(self.settings),
+            device=self.settings.device,
+            trust_remote_code=self.settings.trust_remote_code,
+        )
+        log.info("loaded base model %s in %.1f s", base.source, time.monotonic() - started)
+        return TransformersGenerator(base)
+
+    def adapter(self, project_id: int, version: str) -> str | None:
+        """Name of the version's adapter in the generator, loaded beside the others on first use.
+
+        Raises:
+            ModelError: the adapter on disk is damaged or does not fit the base model.
+        """
+        if version == BASE_VERSION:
+            return None
+        name = f"p{project_id}-{version}"
+        generator = self.generator()
+        if not generator.has(name):
+            self.registry.verify(project_id, version)
+            generator.load_adapter(name, self.registry.folder(project_id, version))
+            log.info("loaded adapter %s of project %d", version, project_id)
+        return name
+
+
+class Sampler:
+    """Gives candidate sets for tasks of one project at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        images: ImageStore,
+        plan: SamplingPlan,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.engine = engine
+        self.images = images
+        self.plan = plan
+        self.clock = clock
+
+    def stored(self, project: Project, task_ids: Sequence[int]) -> dict[int, CandidateSet]:
+        """Candidate sets of the active version that are there already."""
+        with self.store.read() as conn:
+            return candidates.get(
+                conn, project.project_id, task_ids, version=project.active_version, plan=self.plan.hash
+            )
+
+    def sample(
+        self,
+        project: Project,
+        data: Mapping[int, Mapping[str, Any]],
+        *,
+        keys: tuple[str, str],
+        deadline: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Sampled:
+        """Sample and keep candidates for tasks that have none.
+
+        Args:
+            data: task id -> task data.
+            keys: keys of question and answer in the task data.
+            deadline: on the monotonic clock; tasks not begun by then get an UnavailableError.
+            stop: asked between chunks; True ends the work like a passed deadline.
+
+        Raises:
+            LabelConfigError, ModelError: no task at all can be sampled.
+        """
+        config = parse_label_config(project.label_config, question_key=keys[0], answer_key=keys[1])
+        sets: dict[int, CandidateSet] = {}
+        problems: dict[int, IllumeError] = {}
+        ids = list(data)
+        for start in range(0, len(ids), CHUNK):
+            chunk = ids[start : start + CHUNK]
+            if stop() or (deadline is not None and time.monotonic() > deadline):
+                problems |= {task_id: _too_late() for task_id in ids[start:]}
+                break
+            done, failed = self._chunk(project, config, {task_id: data[task_id] for task_id in chunk})
+            sets |= done
+            problems |= failed
+        return Sampled(sets, problems)
+
+    def _chunk(
+        self, project: Project, config: LabelConfig, data: Mapping[int, Mapping[str, Any]]
+    ) -> tuple[dict[int, CandidateSet], dict[int, IllumeError]]:
+        requests, problems = self._requests(project, config, data)
+        version = project.active_version
+        sets = {}
+        if requests:
+            adapter = self.engine.adapter(project.project_id, version)
+            found = self.engine.generator().sample(requests, self.plan, adapter=adapter)
+            for request, texts in zip(requests, found, strict=True):
+                candidate_set = arrange(
+                    texts,
+                    project_id=project.project_id,
+                    task_id=request.task.task_id,
+                    version=version,
+                    plan=self.plan.hash,
+                    limit=min(self.plan.limit, config.slots),
+                )
+                if candidate_set.candidates:
+                    sets[request.task.task_id] = candidate_set
+                else:
+                    problems[request.task.task_id] = _nothing_usable(request.task)
+        return self._keep(project, sets, problems), problems
+
+    def _requests(
+        self, project: Project, config: LabelConfig, data: Mapping[int, Mapping[str, Any]]
+    ) -> tuple[list[SampleRequest], dict[int, IllumeError]]:
+        requests, problems = [], {}
+        for task_id, fields in data.items():
+            try:
+                task = read_task(config, project.project_id, task_id, fields)
+                requests.append(SampleRequest(task=task, image=self._picture(task)))
+            except IllumeError as error:
+                problems[task_id] = error
+        return requests, problems
+
+    def _picture(self, task: Task) -> Path:
+        return self.images.fetch(task)
+
+    def _keep(
+        self, project: Project, sets: Mapping[int, CandidateSet], problems: Mapping[int, IllumeError]
+    ) -> dict[int, CandidateSet]:
+        now = self.clock()
+        with self.store.write() as conn:
+            for task_id, problem in problems.items():
+                candidates.note_problem(
+                    conn,
+                    project.project_id,
+                    task_id,
+                    version=project.active_version,
+                    problem=str(problem),
+                    now=now,
+                )
+            return {task_id: candidates.put(conn, found, now=now) for task_id, found in sets.items()}
+
+
+def _too_late() -> UnavailableError:
+    return UnavailableError(
+        "The time for this call was over before this task's turn came.",
+        todo="Ask again, or let the worker sample ahead: illume presample",
+    )
+
+
+def _nothing_usable(task: Task) -> TaskError:
+    return TaskError(
+        f"Task {task.task_id}: the model gave no usable text.",
+        why="Every sample was empty or was cut off at the token limit.",
+        todo="Raise ILLUME_MAX_NEW_TOKENS, or check that the prompt suits the base model.",
+    )

@@ -1,0 +1,299 @@
+"""The engine behind every face (our Flask app, label-studio-ml's scaffold, worker, CLI): one per process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backend.sampling import Engine, Sampled, Sampler, sampling_plan
+from backend.settings import Settings
+from illume_plugin.errors import BadRequestError, IllumeError, TooLargeError, UnavailableError
+from illume_plugin.images import ImageStore
+from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
+from illume_plugin.labelstudio import LabelStudio
+from illume_plugin.predictions import answer_context, check_prediction, render_prediction
+from illume_plugin.preferences import observe, strip_secrets
+from illume_plugin.registry import Registry
+from illume_plugin.store import Store, candidates, events, projects, runs
+from illume_plugin.types import BASE_VERSION, CandidateSet, Json, Project, Run
+
+log = logging.getLogger(__name__)
+
+#: /predict calls that may sample live or wait for it at once; more are told to come back.
+LIVE_CALLS = 6
+
+
+class Service:
+    """What the plugin does, free of HTTP."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.store = Store(settings.store_url)
+        self.store.migrate()
+        self.registry = Registry(settings.data_dir / "adapters")
+        self.label_studio = self._label_studio()
+        self.images = ImageStore(
+            settings.data_dir / "pictures",
+            label_studio_url=settings.label_studio_url,
+            auth_headers=self.label_studio.auth_headers if self.label_studio else None,
+            allowed_hosts=settings.allowed_image_hosts,
+        )
+        self.engine = Engine(settings, self.registry)
+        self.plan = sampling_plan(settings)
+        self.sampler = Sampler(self.store, self.engine, self.images, self.plan, clock=clock)
+        self._live = threading.BoundedSemaphore(LIVE_CALLS)
+
+    def _label_studio(self) -> LabelStudio | None:
+        token = self.settings.label_studio_token
+        return LabelStudio(self.settings.label_studio_url, token.get_secret_value()) if token else None
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Keys of question and answer in the task data."""
+        return self.settings.question_key, self.settings.answer_key
+
+    def close(self) -> None:
+        """Give back the database connections."""
+        self.store.close()
+
+    def setup_check(self, label_config: str) -> None:
+        """Raise LabelConfigError when the configuration lacks tags that we need."""
+        self._parse(label_config)
+
+    def picture(self, project: Project, task_id: int, data: Mapping[str, Any]) -> Path:
+        """Fetch the picture of a task; returns the local file.
+
+        Raises:
+            TaskError: the task's data lacks something, or the picture cannot be used.
+        """
+        return self.images.fetch(
+            read_task(self._parse(project.label_config), project.project_id, task_id, data)
+        )
+
+    # -- Label Studio's calls ---------------------------------------------------------------------------
+
+    def setup(self, project_id: int, label_config: str | None) -> str:
+        """Take note of a project's labelling configuration; returns the version that serves it.
+
+        Raises:
+            LabelConfigError: the configuration lacks tags that we need.
+            NotFoundError: no configuration came along and the project is unknown.
+        """
+        if label_config:
+            self._parse(label_config)
+        with self.store.read() as conn:
+            known = projects.find(conn, project_id)
+            if known and (not label_config or label_config == known.label_config):
+                return known.active_version
+            if not label_config:
+                projects.get(conn, project_id)
+        with self.store.write() as conn:
+            title = known.title if known else f"project {project_id}"
+            projects.put(conn, project_id, title=title, label_config=label_config or "", now=self.clock())
+            return projects.get(conn, project_id).active_version
+
+    def predict(
+        self,
+        project_id: int,
+        label_config: str | None,
+        tasks: Sequence[Mapping[str, Any]],
+        context: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Json]]:
+        """One item per task, in order: a prediction, or `{"error": reason}` without a result.
+
+        Label Studio stores nothing for an item without a result, so the task opens and is asked for again.
+
+        Raises:
+            BadRequestError: a task has no id or no data.
+            NotFoundError: the project is not connected.
+            TooLargeError: more tasks would have to be sampled than one call may.
+        """
+        data = _task_data(tasks)
+        if label_config:
+            self.setup(project_id, label_config)
+        with self.store.read() as conn:
+            project = projects.get(conn, project_id)
+        config = self._parse(project.label_config)
+        if context is not None:
+            answer = answer_context(config, project.active_version, context)
+            if answer is not None:
+                return [answer for _ in tasks]
+        found = self._candidates(project, data)
+        items = {
+            task_id: self._item(project, found.sets[task_id])
+            if task_id in found.sets
+            else _reason(project, task_id, found.problems[task_id])
+            for task_id in data
+        }
+        self._note_given(project, list(found.sets))
+        return [items[task["id"]] for task in tasks]
+
+    def _candidates(self, project: Project, data: Mapping[int, Mapping[str, Any]]) -> Sampled:
+        stored = self.sampler.stored(project, list(data))
+        missing = {task_id: fields for task_id, fields in data.items() if task_id not in stored}
+        if not missing:
+            return Sampled(stored, {})
+        if len(missing) > self.settings.predict_max_tasks:
+            raise TooLargeError(
+                f"{len(missing)} of the {len(data)} tasks of this call have no candidates yet; "
+                f"one call may sample {self.settings.predict_max_tasks}.",
+                why="Label Studio gives up on a /predict call after 100 s.",
+                todo=f"Run: illume presample --project {project.project_id}",
+            )
+        deadline = time.monotonic() + self.settings.predict_deadline_s
+        if not self._live.acquire(blocking=False):
+            raise UnavailableError(
+                f"{LIVE_CALLS} calls are sampling already.", todo="Ask again in a few seconds."
+            )
+        try:
+            sampled = self.sampler.sample(project, missing, keys=self.keys, deadline=deadline)
+        finally:
+            self._live.release()
+        return Sampled({**stored, **sampled.sets}, sampled.problems)
+
+    def _item(self, project: Project, candidate_set: CandidateSet) -> dict[str, Json]:
+        prediction = self.prediction(project, candidate_set)
+        if isinstance(prediction, IllumeError):
+            return _reason(project, candidate_set.task_id, prediction)
+        return prediction
+
+    def prediction(self, project: Project, candidate_set: CandidateSet) -> dict[str, Json] | IllumeError:
+        """The candidate set as Label Studio takes it, or the reason why it must not leave."""
+        config = self._parse(project.label_config)
+        prediction = render_prediction(config, candidate_set)
+        problems = check_prediction(config, prediction)
+        if problems:
+            return BadRequestError(
+                f"Task {candidate_set.task_id}: the prediction does not fit the labelling configuration: "
+                + "; ".join(problems)
+            )
+        return prediction
+
+    def _note_given(self, project: Project, task_ids: Sequence[int]) -> None:
+        with self.store.write() as conn:
+            candidates.mark_pushed(
+                conn,
+                project.project_id,
+                task_ids,
+                version=project.active_version,
+                plan=self.plan.hash,
+                now=self.clock(),
+            )
+
+    def _parse(self, label_config: str) -> LabelConfig:
+        question, answer = self.keys
+        return parse_label_config(label_config, question_key=question, answer_key=answer)
+
+    def receive(self, body: Mapping[str, Any]) -> dict[str, Json]:
+        """Keep one webhook event durably; a request for training becomes a run at once.
+
+        Raises:
+            BadRequestError: the body is no event of Label Studio.
+            NotFoundError: training was asked for in a project that is not connected.
+        """
+        observe(body)  # raises on what will never be understood, while the sender can still be told
+        if body.get("action") == "START_TRAINING":
+            run, new = self.request_training(_project_of(body), trigger="label studio")
+            return {"job": str(run.run_id), "new": new}
+        with self.store.write() as conn:
+            new = events.append(conn, strip_secrets(body), now=self.clock())
+        return {"stored": new}
+
+    def request_training(self, project_id: int, *, trigger: str) -> tuple[Run, bool]:
+        """Queue a run, or point to the one that is live; returns (run, whether it is new)."""
+        with self.store.write() as conn:
+            run_id, new = runs.enqueue(conn, project_id, trigger=trigger, now=self.clock())
+            return runs.get(conn, run_id), new
+
+    def versions(self, project_id: int | None = None) -> list[str]:
+        """Versions that can serve, newest last, of one project or of all together."""
+        with self.store.read() as conn:
+            ids = [project_id] if project_id is not None else [p.project_id for p in projects.every(conn)]
+        found = {meta.version for one in ids for meta in self.registry.versions(one)}
+        return [BASE_VERSION, *sorted(found)]
+
+    def check_version(self, project_id: int, version: str) -> None:
+        """Make sure that a version can serve.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ModelError: its files are damaged.
+        """
+        if version != BASE_VERSION:
+            self.registry.verify(project_id, version)
+
+    def switch(self, project_id: int, version: str, *, reason: str) -> str:
+        """Let `version` serve the project from now on; returns the version that served before.
+
+        Raises:
+            NotFoundError: there is no such version or project.
+            ModelError: the version's files are damaged.
+        """
+        self.check_version(project_id, version)
+        with self.store.write() as conn:
+            return projects.switch(conn, project_id, version, reason=reason, now=self.clock())
+
+    def previous_version(self, project_id: int) -> tuple[str, str]:
+        """(active version, the one that served before it).
+
+        Raises:
+            BadRequestError: nothing served before.
+        """
+        with self.store.read() as conn:
+            active = projects.get(conn, project_id).active_version
+            previous = projects.previous_version(conn, project_id)
+        if previous is None:
+            raise BadRequestError(
+                f"Project {project_id} has had no version before {active}.",
+                why="There is nothing to go back to.",
+            )
+        return active, previous
+
+    def rollback(self, project_id: int, *, reason: str) -> tuple[str, str]:
+        """Go back to the version that served before; returns (from, to).
+
+        Raises:
+            BadRequestError: nothing served before.
+        """
+        active, previous = self.previous_version(project_id)
+        self.switch(project_id, previous, reason=reason)
+        return active, previous
+
+    def apply_events(self) -> int:
+        """Apply every event not applied yet; returns how many there were."""
+        total = 0
+        while True:
+            with self.store.write() as conn:
+                done = events.apply_pending(conn, now=self.clock())
+            total += done
+            if not done:
+                return total
+
+
+def _task_data(tasks: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    data: dict[int, Mapping[str, Any]] = {}
+    for position, task in enumerate(tasks):
+        task_id = task.get("id") if isinstance(task, Mapping) else None
+        if not isinstance(task_id, int) or isinstance(task_id, bool) or task_id < 1:
+            raise BadRequestError(f"tasks[{position}] has no usable id ({task_id!r}).")
+        fields = task.get("data")
+        data[task_id] = fields if isinstance(fields, Mapping) else {}
+    return data
+
+
+def _reason(project: Project, task_id: int, problem: IllumeError) -> dict[str, Json]:
+    log.warning("task %d of project %d: %s", task_id, project.project_id, problem)
+    return {"error": str(problem), "model_version": project.active_version}
+
+
+def _project_of(body: Mapping[str, Any]) -> int:
+    project = body.get("project")
+    project_id = project.get("id") if isinstance(project, Mapping) else None
+    if not isinstance(project_id, int) or isinstance(project_id, bool):
+        raise BadRequestError(f"The event names no project ({project_id!r}).")
+    return project_id

@@ -1,0 +1,164 @@
+"""One Settings object: ILLUME_* environment variables, then illume.toml, then defaults."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from illume_plugin.errors import SettingsError
+
+TOML_FILE = "illume.toml"
+#: User name of the Basic credentials that Label Studio sends us; the password is the secret.
+BASIC_USER = "illume"
+#: Header that carries the secret on webhooks.
+SECRET_HEADER = "X-Illume-Secret"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Environment names are the field names with ILLUME_ in front."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ILLUME_", toml_file=TOML_FILE, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(Path(".illume"), description="database, adapters, picture cache, runs")
+    database_url: str = Field("", description="default: SQLite in data_dir")
+    label_studio_url: str = Field("http://localhost:8080", description="where Label Studio answers")
+    label_studio_token: SecretStr | None = Field(None, description="a personal access token")
+    backend_url: str = Field("http://localhost:9090", description="where Label Studio reaches us")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(9090, ge=1, le=65535, description="port to listen on")
+    secret: SecretStr | None = Field(None, description="default: made once, kept in data_dir/secret")
+
+    base_model: str = Field("embedded", description="folder, hub id, or 'embedded'")
+    device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; default: the best there is")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the base model")
+    torch_threads: int = Field(0, ge=0, description="threads of the base model on CPU; 0: torch decides")
+
+    question_key: str = Field("question", description="key of the question in the task data")
+    answer_key: str = Field("answer", description="key of the answer in the task data")
+    allowed_image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="hosts other than Label Studio that pictures may come from, comma separated"
+    )
+
+    temperatures: Annotated[tuple[float, ...], NoDecode] = Field(
+        (0.3, 0.6, 0.9), description="sampling temperatures, comma separated"
+    )
+    samples: int = Field(5, ge=1, le=64, description="samples per temperature")
+    max_new_tokens: int = Field(100, ge=1, le=1000, description="longest rationale, tokens")
+    candidates: int = Field(6, ge=1, le=10, description="candidates shown per task")
+
+    train_after: int = Field(50, ge=0, description="start a run after so many new preferences; 0: never")
+    held_out_fraction: float = Field(0.2, gt=0, lt=1, description="share of tasks kept for evaluation")
+    minimum_accepted: int = Field(1, ge=1, description="fewest accepted rationales worth a run")
+
+    predict_deadline_s: float = Field(25.0, gt=0, description="longest time a /predict call may sample")
+    predict_max_tasks: int = Field(500, ge=1, description="most tasks one /predict call may sample live")
+    max_body_bytes: int = Field(64 * 2**20, ge=2**16, description="largest request body")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("temperatures", "allowed_image_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("label_studio_url", "backend_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the database."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'illume.sqlite3').absolute()}"
+
+    def shared_secret(self) -> str:
+        """The secret that Label Studio must show; made and kept on first use when none is set."""
+        return self.secret.get_secret_value() if self.secret else _kept_secret(self.data_dir / "secret")
+
+    def token(self) -> str:
+        """The Label Studio token.
+
+        Raises:
+            SettingsError: none is set.
+        """
+        if self.label_studio_token is None:
+            raise SettingsError(
+                "No Label Studio token is set.",
+                why="Without it tasks and pictures cannot be read and candidates cannot be pushed.",
+                todo=f"In {self.label_studio_url} open Account & Settings, Personal Access Token, create one, "
+                "and set ILLUME_LABEL_STUDIO_TOKEN.",
+            )
+        return self.label_studio_token.get_secret_value()
+
+
+def _kept_secret(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        pass
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        # link, not rename: of several processes starting at once the first one's secret stays
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text(encoding="ascii").strip()
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over everything else.
+
+    Raises:
+        SettingsError: lists every wrong setting at once, with its value (secrets left out).
+    """
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(
+            "\n".join(_explain(problem) for problem in error.errors()),
+            todo=f"Mend them in the environment or in {TOML_FILE}.",
+        ) from error
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting."
+    hidden = name in {"secret", "label_studio_token", "database_url"}
+    return f"ILLUME_{name.upper()}={'***' if hidden else repr(problem['input'])}: {problem['msg']}."

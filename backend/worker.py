@@ -1,0 +1,111 @@
+"""The background loops: apply events, sample ahead, push, start and carry out runs.
+
+Any number of worker processes may run: the loop of a project is done by whoever holds its lease, a run by
+whoever claimed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+
+from backend.presample import push_ahead, sample_ahead
+from backend.retrain import Retrain, due
+from backend.service import Service
+from illume_plugin.errors import IllumeError
+from illume_plugin.store import leases, projects
+from illume_plugin.types import Project
+
+log = logging.getLogger(__name__)
+
+#: Pause between two looks when there is nothing to do, seconds.
+IDLE_S = 0.5
+#: A loop's lease; a dead worker's projects go to another one after so long.
+LEASE_S = 120.0
+#: Pause after an error nobody has handled, seconds.
+AFTER_ERROR_S = 5.0
+
+
+class Worker:
+    """Two threads: one for events, sampling and pushing, one for runs."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.retrain = Retrain(service, owner=self.owner)
+        self.stop = threading.Event()
+
+    def run(self, *, handle_signals: bool = True) -> None:
+        """Work until SIGTERM or Ctrl-C (or until `stop` is set)."""
+        if handle_signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self.shut_down())
+        runner = threading.Thread(target=self._forever, args=("runs", self._runs), name="runs")
+        runner.start()
+        self._forever("loop", self._round)
+        runner.join()
+        self._give_back()
+
+    def shut_down(self) -> None:
+        """Ask both threads to end; a run in progress goes back to be taken up again."""
+        self.retrain.stopping = True
+        self.stop.set()
+
+    def _forever(self, name: str, work: Callable[[], bool]) -> None:
+        while not self.stop.is_set():
+            try:
+                busy = work()
+            except IllumeError as error:
+                log.error("%s: %s", name, error)  # noqa: TRY400 - a plain sentence, the trace adds nothing
+                self.stop.wait(AFTER_ERROR_S)
+                continue
+            except Exception:
+                # A loop is a boundary: it must outlive a full disk or a locked database. Say it, go on.
+                log.exception("%s", name)
+                self.stop.wait(AFTER_ERROR_S)
+                continue
+            if not busy:
+                self.stop.wait(IDLE_S)
+
+    def _runs(self) -> bool:
+        return self.retrain.claim_and_run() is not None
+
+    def _round(self) -> bool:
+        busy = self.service.apply_events() > 0
+        with self.service.store.read() as conn:
+            known = projects.every(conn)
+        for project in known:
+            if self.stop.is_set():
+                break
+            if self._ours(project):
+                busy = self._serve(project) or busy
+        return busy
+
+    def _serve(self, project: Project) -> bool:
+        if due(self.service, project.project_id):
+            run, new = self.service.request_training(project.project_id, trigger="threshold")
+            if new:
+                log.info("project %d: run %d is due", project.project_id, run.run_id)
+        sampled = sample_ahead(self.service, project, stop=self.stop.is_set)
+        pushed = push_ahead(self.service, project, everything=not sampled)
+        return sampled > 0 or pushed > 0
+
+    def _ours(self, project: Project) -> bool:
+        with self.service.store.write() as conn:
+            return leases.take(
+                conn,
+                f"project {project.project_id}",
+                owner=self.owner,
+                now=self.service.clock(),
+                seconds=LEASE_S,
+            )
+
+    def _give_back(self) -> None:
+        with self.service.store.write() as conn:
+            for project in projects.every(conn):
+                leases.give_back(conn, f"project {project.project_id}", owner=self.owner)

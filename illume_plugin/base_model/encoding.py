@@ -1,0 +1,103 @@
+"""From prompts and pictures to the tensors that the base model reads, with a mask per role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from illume_plugin.base_model.prompts import Piece, Prompts, Role
+from illume_plugin.errors import ImageError, ModelError
+
+Batch = dict[str, torch.Tensor]
+
+
+def open_image(path: Path) -> Image.Image:
+    """The picture at `path` as RGB.
+
+    Raises:
+        ImageError: there is no readable picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"The picture {path.name!r} cannot be read: {error}.") from error
+
+
+def encode_prompts(prompts: Prompts, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
+    """Encode prompts to be continued: padded on the left, so that every row ends where it continues.
+
+    Returns:
+        What the processor gives; `input_ids` and `attention_mask` have shape (texts, longest prompt).
+    """
+    return _process(prompts, texts, images, padding_side="left")
+
+
+def encode_rows(prompts: Prompts, rows: Sequence[Sequence[Piece]], images: Sequence[Image.Image]) -> Batch:
+    """Encode whole texts, padded on the right, and mark which tokens are answer and which rationale.
+
+    A text is tokenised as one string and its tokens get their roles by character position, so that
+    tokens are the ones the model meets when it reads the text, whatever the tokenizer merges.
+
+    Returns:
+        What the processor gives, plus `answer_mask` and `rationale_mask`: bool, shape (rows, longest),
+        true where the token itself (not its predecessor) is part of the answer or rationale.
+    """
+    batch = _process(prompts, ["".join(p.text for p in row) for row in rows], images, padding_side="right")
+    batch.pop("labels", None)  # PaliGemma's processor makes its own
+    masks = {role: torch.zeros_like(batch["input_ids"], dtype=torch.bool) for role in Role}
+    for index, row in enumerate(rows):
+        tail, roles = _tail_roles(prompts, row)
+        end = int(batch["attention_mask"][index].sum())
+        if batch["input_ids"][index, end - len(tail) : end].tolist() != tail:
+            raise ModelError(
+                "The processor's tokens after the picture are not the tokenizer's.",
+                why="Answer and rationale could not be told from the prompt, so training would be wrong.",
+                todo="Choose another base model, or report this one to us.",
+            )
+        for role in Role:
+            masks[role][index, end - len(tail) : end] = torch.tensor([r is role for r in roles])
+    return {**batch, "answer_mask": masks[Role.ANSWER], "rationale_mask": masks[Role.RATIONALE]}
+
+
+def _process(
+    prompts: Prompts, texts: Sequence[str], images: Sequence[Image.Image], padding_side: str
+) -> Batch:
+    encoded: Any = prompts.processor(
+        text=list(texts),
+        # Chat models may take several pictures for each text and want a list for each.
+        images=[[image] for image in images] if prompts.chat else list(images),
+        padding=True,
+        padding_side=padding_side,
+        add_special_tokens=prompts.add_special_tokens,
+        return_tensors="pt",
+    )
+    return dict(encoded)
+
+
+def _tail_roles(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list[Role]]:
+    """Tokens after the first piece (which holds the picture) and the role of each.
+
+    A token that straddles two pieces belongs to the later one: it is where that one's words begin.
+    """
+    encoded = prompts.processor.tokenizer(
+        "".join(piece.text for piece in row),
+        add_special_tokens=prompts.add_special_tokens,
+        return_offsets_mapping=True,
+    )
+    ends: list[tuple[int, Role]] = []
+    position = 0
+    for piece in row:
+        position += len(piece.text)
+        ends.append((position, piece.role))
+    start = ends[0][0]
+    tail, roles = [], []
+    for token, (_, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        if stop > start:
+            tail.append(token)
+            roles.append(next(role for end, role in ends if stop <= end))
+    return tail, roles

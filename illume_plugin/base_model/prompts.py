@@ -1,0 +1,141 @@
+"""What is said to the base model: the answer prompt, the rationale prompt, and whole training texts.
+
+Everything here is text. A chat model gets its own chat template; a model without one gets ILLUME's
+plain prompts (arXiv 2208.08241): "Q: {question} A:" and "Q: {question} A: {answer}, seeing that".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+#: Our own wording of the question that asks a chat model for its rationale.
+DEFAULT_WHY = "Why? Explain in one short sentence what in the picture shows it."
+
+Message = Mapping[str, Any]
+
+
+class Role(StrEnum):
+    """What a stretch of a training text is, and so which loss its tokens belong to."""
+
+    PROMPT = "prompt"
+    ANSWER = "answer"
+    RATIONALE = "rationale"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of text with one role."""
+
+    text: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Renders tasks as the text that a processor expects, picture placeholder included.
+
+    Attributes:
+        processor: a Hugging Face processor with a tokenizer.
+        ends: texts of the tokens that end a reply; the first one is appended where a chat template
+            writes none.
+        why: the question that asks for the rationale (chat models only).
+    """
+
+    processor: Any
+    ends: tuple[str, ...]
+    why: str = DEFAULT_WHY
+
+    def answer(self, question: str) -> str:
+        """Text after which the model answers `question`."""
+        if not self.chat:
+            return f"{self._picture}Q: {self._plain(question)} A:"
+        return self._render([self._question(question)])
+
+    def rationale(self, question: str, answer: str) -> str:
+        """Text after which the model explains `answer`."""
+        if not self.chat:
+            return f"{self.answer(question)} {self._plain(answer)}, seeing that"
+        return self._render(self._why_messages(question, answer))
+
+    def answer_only(self, question: str, answer: str) -> list[Piece]:
+        """The text of a task without a rationale; the answer ends with an end token."""
+        prompt = self.answer(question)
+        reply = self._ended(self._answer_reply(prompt, question, answer))
+        return [Piece(prompt, Role.PROMPT), Piece(reply, Role.ANSWER)]
+
+    def explained(self, question: str, answer: str, rationale: str) -> list[Piece]:
+        """The text of a task with its rationale: prompt, answer, the question why, rationale."""
+        prompt = self.answer(question)
+        reply = self._answer_reply(prompt, question, answer)
+        why, told = self.told(question, answer, rationale)
+        if not why.text.startswith(prompt + reply):  # the template rewrites earlier turns
+            return [why, told]
+        bridge = why.text[len(prompt + reply) :]
+        return [Piece(prompt, Role.PROMPT), Piece(reply, Role.ANSWER), Piece(bridge, Role.PROMPT), told]
+
+    def told(self, question: str, answer: str, rationale: str) -> tuple[Piece, Piece]:
+        """The rationale prompt and, as the one stretch that is scored, the rationale with its end."""
+        prompt = self.rationale(question, answer)
+        messages = self._why_messages(question, answer) if self.chat else []
+        reply = self._ended(self._reply(prompt, messages, rationale))
+        return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
+
+    @cached_property
+    def chat(self) -> bool:
+        """Whether the processor brings a chat template."""
+        return getattr(self.processor, "chat_template", None) is not None
+
+    @cached_property
+    def add_special_tokens(self) -> bool:
+        """Whether the tokenizer must add its start token: not where the template wrote it already."""
+        bos = self.processor.tokenizer.bos_token
+        return not (bos and self.answer("").startswith(bos))
+
+    @cached_property
+    def _picture(self) -> str:
+        token = getattr(self.processor, "image_token", None)
+        return token if isinstance(token, str) else ""  # BLIP-like processors place the picture themselves
+
+    @cached_property
+    def _specials(self) -> re.Pattern[str]:
+        tokens = {*self.processor.tokenizer.all_special_tokens, self._picture} - {""}
+        return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
+
+    def _plain(self, text: str) -> str:
+        """`text` without special tokens: a task's words must not end a turn or claim a second picture."""
+        return " ".join(self._specials.sub(" ", text).split())
+
+    def _question(self, question: str) -> Message:
+        words = {"type": "text", "text": self._plain(question)}
+        return {"role": "user", "content": [{"type": "image"}, words]}
+
+    def _say(self, role: str, text: str) -> Message:
+        return {"role": role, "content": [{"type": "text", "text": self._plain(text)}]}
+
+    def _why_messages(self, question: str, answer: str) -> list[Message]:
+        return [self._question(question), self._say("assistant", answer), self._say("user", self.why)]
+
+    def _answer_reply(self, prompt: str, question: str, answer: str) -> str:
+        return self._reply(prompt, [self._question(question)] if self.chat else [], answer)
+
+    def _reply(self, prompt: str, messages: Sequence[Message], text: str) -> str:
+        """What follows `prompt` when the model says `text`, up to and with the first end token."""
+        if not self.chat:
+            return f" {self._plain(text)}"
+        whole = self._render([*messages, self._say("assistant", text)], reply=False)
+        if not whole.startswith(prompt):  # e.g. templates that open a thinking block when prompting
+            return f" {self._plain(text)}"
+        reply = whole[len(prompt) :]
+        stops = [reply.find(end) + len(end) for end in self.ends if end in reply]
+        return reply[: min(stops)] if stops else reply.rstrip()
+
+    def _ended(self, reply: str) -> str:
+        return reply if reply.endswith(self.ends) else reply + self.ends[0]
+
+    def _render(self, messages: Sequence[Message], *, reply: bool = True) -> str:
+        return str(self.processor.apply_chat_template(messages, add_generation_prompt=reply, tokenize=False))

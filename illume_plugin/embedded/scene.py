@@ -1,0 +1,154 @@
+"""The picture world: a 3 x 3 grid on which coloured shapes stand, at most one in a cell.
+
+Lengths are in world units: a picture is CANVAS units wide and high, a cell CANVAS / GRID. The
+vocabulary, sizes and frequencies here are what the shipped weights were trained on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from illume_plugin.errors import TaskError
+from illume_plugin.types import Json
+
+GRID = 3
+CANVAS = 240.0
+CELL = CANVAS / GRID
+#: A shape's centre lies at most this far from its cell's centre, in each direction.
+JITTER = 9.0
+#: How many things a sampled scene holds.
+FEWEST, MOST = 3, 6
+
+#: The cells by name, row by row. A place is an index into this table.
+PLACES = (
+    "top left", "top middle", "top right",
+    "middle left", "center", "middle right",
+    "bottom left", "bottom middle", "bottom right",
+)  # fmt: skip
+
+
+class Attribute(StrEnum):
+    """What can be said of a thing."""
+
+    COLOR = "color"
+    SHAPE = "shape"
+    SIZE = "size"
+
+
+VALUES: Mapping[Attribute, tuple[str, ...]] = {
+    Attribute.COLOR: ("red", "green", "blue", "yellow", "purple"),
+    Attribute.SHAPE: ("circle", "square", "triangle"),
+    Attribute.SIZE: ("small", "large"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One shape in one cell.
+
+    Attributes:
+        dx: offset to the right of the cell's centre, in world units.
+        dy: offset downwards.
+
+    Raises:
+        TaskError: the place, a value or an offset does not belong to the world.
+    """
+
+    place: int
+    size: str
+    color: str
+    shape: str
+    dx: float = 0.0
+    dy: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_place(self.place)
+        for attribute in Attribute:
+            check_value(attribute, self.value(attribute))
+        if not (abs(self.dx) <= JITTER and abs(self.dy) <= JITTER):
+            raise TaskError(
+                f"A thing stands ({self.dx}, {self.dy}) off its cell's centre.",
+                why=f"It would leave its cell: {JITTER} is the most.",
+            )
+
+    def value(self, attribute: Attribute) -> str:
+        """This thing's color, shape or size."""
+        value: str = getattr(self, attribute.value)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one picture shows, ordered by place.
+
+    Raises:
+        TaskError: two things stand in one place.
+    """
+
+    things: tuple[Thing, ...]
+
+    def __post_init__(self) -> None:
+        places = [thing.place for thing in self.things]
+        if len(set(places)) < len(places):
+            raise TaskError(f"Two things of a scene stand in one place: {sorted(places)}.")
+
+    def at(self, place: int) -> Thing | None:
+        """The thing in this place, or None where the cell is empty."""
+        return next((thing for thing in self.things if thing.place == place), None)
+
+    @property
+    def layout(self) -> tuple[tuple[int, str, str, str], ...]:
+        """The scene without its jitter: equal for two pictures that no question can tell apart."""
+        return tuple((t.place, t.size, t.color, t.shape) for t in self.things)
+
+    def to_json(self) -> Json:
+        """A list with one object per thing, ready for `json.dumps`."""
+        return [asdict(thing) for thing in self.things]
+
+    @classmethod
+    def from_json(cls, data: Json) -> Scene:
+        """The inverse of `to_json`.
+
+        Raises:
+            TaskError: `data` is not a scene.
+        """
+        try:
+            return cls(tuple(Thing(**thing) for thing in data))
+        except TypeError as error:
+            raise TaskError(f"This is not a scene: {data!r:.200}.", why=f"{error}.") from error
+
+
+def check_place(place: int) -> None:
+    """Raise TaskError unless `place` is an index into PLACES."""
+    if place not in range(len(PLACES)):
+        raise TaskError(f"There is no place {place!r}.", why=f"Places are 0 to {len(PLACES) - 1}.")
+
+
+def check_value(attribute: Attribute, value: str) -> None:
+    """Raise TaskError unless `value` is one of the attribute's values."""
+    if value not in VALUES[attribute]:
+        raise TaskError(
+            f"There is no {attribute} {value!r}.", why=f"There is {', '.join(VALUES[attribute])}."
+        )
+
+
+def sample_scene(rng: random.Random) -> Scene:
+    """A scene of FEWEST to MOST things in few colours, so that things alike are not rare."""
+    places = sorted(rng.sample(range(len(PLACES)), rng.randint(FEWEST, MOST)))
+    colors = rng.sample(VALUES[Attribute.COLOR], rng.randint(2, 4))
+    shapes = rng.sample(VALUES[Attribute.SHAPE], 3 if rng.random() < 0.7 else 2)
+    return Scene(tuple(_sample_thing(place, colors, shapes, rng) for place in places))
+
+
+def _sample_thing(place: int, colors: Sequence[str], shapes: Sequence[str], rng: random.Random) -> Thing:
+    return Thing(
+        place=place,
+        size=rng.choice(VALUES[Attribute.SIZE]),
+        color=rng.choice(colors),
+        shape=rng.choice(shapes),
+        dx=round(rng.uniform(-JITTER, JITTER), 1),  # rounded: short in JSON, and nobody sees less
+        dy=round(rng.uniform(-JITTER, JITTER), 1),
+    )

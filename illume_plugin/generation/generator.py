@@ -1,0 +1,40 @@
+"""What the rest of the program asks of anything that samples candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.types import Candidate, Task
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A task and its picture as a local file."""
+
+    task: Task
+    image: Path
+
+
+class Generator(Protocol):
+    """Samples candidates with named adapters; None is the base model without an adapter."""
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load an adapter beside the others."""
+
+    def has(self, name: str) -> bool:
+        """Whether an adapter of that name is loaded."""
+
+    def drop_adapter(self, name: str) -> None:
+        """Forget an adapter."""
+
+    def sample(
+        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+    ) -> list[list[Candidate]]:
+        """Candidates of each task, distinct and complete, in no particular order."""
+
+    def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
+        """The model's own answer to each question."""

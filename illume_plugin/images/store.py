@@ -1,0 +1,216 @@
+"""Fetches pictures, verifies them and keeps them in a folder.
+
+What arrives gets its name only after it has been decoded in full, so a kept file is a good file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+
+import httpx
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import ImageError
+from ..types import Task
+from .addresses import Addresses, Visit
+
+#: Read by Pillow from bytes alone; formats that start other programs (EPS) or mean no picture are out.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+_MAX_REDIRECTS = 5
+#: A whole picture may take so many times `timeout_s`: a server that drips bytes holds no worker for ever.
+_SLOWEST = 6
+_CHUNK_BYTES = 1 << 16
+
+
+class ImageStore:
+    """Task pictures below one folder. Safe to share between threads and processes.
+
+    An address is fetched once: a picture that changes behind its address keeps its first face.
+
+    Args:
+        root: folder of the kept pictures; made when missing.
+        label_studio_url: address of Label Studio, with its path if it has one; None without one.
+        auth_headers: gives the headers that Label Studio wants; sent to nobody else.
+        allowed_hosts: further host names that may be asked, also at private addresses;
+            "*" allows every host with a public address.
+        max_bytes: largest file accepted.
+        max_pixels: largest width x height accepted.
+        timeout_s: seconds to connect, and between bytes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        label_studio_url: str | None,
+        auth_headers: Callable[[], Mapping[str, str]] | None,
+        allowed_hosts: Collection[str] = (),
+        max_bytes: int = 20_000_000,
+        max_pixels: int = 50_000_000,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._root = root
+        self._addresses = Addresses(label_studio_url, auth_headers, allowed_hosts)
+        self._max_bytes = max_bytes
+        self._max_pixels = max_pixels
+        self._timeout_s = timeout_s
+        # Cookies know no ports, so a kept one could reach another server on Label Studio's host.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        self._http = httpx.Client(timeout=timeout_s, follow_redirects=False, cookies=no_cookies)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def fetch(self, task: Task) -> Path:
+        """The task's picture as a local file that decodes; from the folder when it is there already.
+
+        Raises:
+            ImageError: the address is refused, the server does not give it, or it is no usable picture.
+        """
+        kept = self._root / self._name(task.image)
+        if self._is_kept(kept):
+            return kept
+        visit = self._addresses.first(task)
+        self._root.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=self._root, prefix=".fetching-")
+        partial = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for chunk in self._download(visit, task.image):
+                    file.write(chunk)
+            self._verify(partial, task.image)
+            partial.replace(kept)
+        finally:
+            partial.unlink(missing_ok=True)
+        return kept
+
+    def _name(self, image: str) -> str:
+        """File name of an address: its hash, together with the server that gives a path its meaning."""
+        return hashlib.sha256(f"{self._addresses.label_studio}\n{image}".encode()).hexdigest()
+
+    def _is_kept(self, kept: Path) -> bool:
+        """Whether the file is there and its header still reads; pixels were decoded when it came."""
+        try:
+            with Image.open(kept, formats=FORMATS) as picture:
+                return self._bearable(picture)
+        except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return False
+
+    def _bearable(self, picture: Image.Image) -> bool:
+        return picture.width * picture.height <= self._max_pixels
+
+    # -- verification ------------------------------------------------------------------------------
+
+    def _verify(self, file: Path, image: str) -> None:
+        """Decode the first frame in full: a header alone says nothing of a file that was cut short."""
+        if file.stat().st_size == 0:
+            raise ImageError(f"The picture {image!r} is an empty file.", todo="Upload it again.")
+        try:
+            with Image.open(file, formats=FORMATS) as picture:
+                if not self._bearable(picture):
+                    raise self._too_many_pixels(image, f"{picture.width} x {picture.height}")
+                picture.load()
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise self._too_many_pixels(image, "far too many") from error
+        except UnidentifiedImageError as error:
+            raise ImageError(
+                f"{image!r} is not a picture: it begins with {_opening(file)!r}.",
+                todo=f"Use one of {', '.join(FORMATS)}; a page of text often means that a login is missing.",
+            ) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(
+                f"The picture {image!r} is damaged: {error}.", todo="Upload it again, or skip the task."
+            ) from error
+
+    def _too_many_pixels(self, image: str, size: str) -> ImageError:
+        return ImageError(
+            f"The picture {image!r} has {size} pixels; at most {self._max_pixels} are accepted.",
+            todo="Shrink it: the base model sees far fewer.",
+        )
+
+    # -- transfer ----------------------------------------------------------------------------------
+
+    def _download(self, visit: Visit, image: str) -> Iterator[bytes]:
+        """The bytes of the file, through at most five redirects."""
+        deadline = time.monotonic() + _SLOWEST * self._timeout_s
+        for _ in range(_MAX_REDIRECTS + 1):
+            try:
+                response = self._http.send(_request(self._http, visit), stream=True)
+                try:
+                    if not response.has_redirect_location:
+                        yield from self._body(response, visit, image, deadline)
+                        return
+                    visit = self._addresses.redirected(visit, response.headers["location"], image)
+                finally:
+                    response.close()
+            except httpx.TimeoutException as error:
+                raise self._too_slow(visit, image, self._timeout_s) from error
+            except httpx.RequestError as error:
+                raise ImageError(
+                    f"{visit.url.host} cannot be reached for the picture {image!r}: {error}.",
+                    todo="See that the address is right and the server is up.",
+                ) from error
+        raise ImageError(f"The picture {image!r} is redirected more than {_MAX_REDIRECTS} times.")
+
+    def _body(self, response: httpx.Response, visit: Visit, image: str, deadline: float) -> Iterator[bytes]:
+        if response.status_code != httpx.codes.OK:
+            raise _not_given(visit, response.status_code, image)
+        received = 0
+        for chunk in response.iter_raw(_CHUNK_BYTES):
+            received += len(chunk)
+            if received > self._max_bytes:
+                raise ImageError(
+                    f"The picture {image!r} has more than {self._max_bytes} bytes.",
+                    todo="Shrink it: the base model sees far less.",
+                )
+            if time.monotonic() > deadline:
+                raise self._too_slow(visit, image, _SLOWEST * self._timeout_s)
+            yield chunk
+
+    def _too_slow(self, visit: Visit, image: str, seconds: float) -> ImageError:
+        return ImageError(
+            f"{visit.url.host} did not give the picture {image!r} within {seconds:g} s.",
+            todo="Try again; if it stays slow, raise the limit.",
+        )
+
+
+def _request(http: httpx.Client, visit: Visit) -> httpx.Request:
+    """A checked address is asked by number, with the name in Host and in TLS: looking the name up a
+    second time could give another address than the one that was checked.
+    """
+    # No "Accept: image/*": Label Studio's media views answer 406 to it.
+    headers = {**visit.headers, "Accept-Encoding": "identity"}
+    if visit.address is None:
+        return http.build_request("GET", visit.url, headers=headers)
+    return http.build_request(
+        "GET",
+        visit.url.copy_with(host=visit.address),
+        headers={**headers, "Host": visit.url.netloc.decode()},
+        extensions={"sni_hostname": visit.url.host},
+    )
+
+
+def _not_given(visit: Visit, status: int, image: str) -> ImageError:
+    what = f"{visit.url.host} answered {status} for the picture {image!r}."
+    if status in (401, 403):
+        return ImageError(
+            what,
+            why="Our token, or the signed address, may not read it.",
+            todo="See that the token's user can open the task, and that the project's storage is connected.",
+        )
+    if status == 404:
+        return ImageError(what, todo="The file is gone, or the project lacks the storage that serves it.")
+    return ImageError(what, todo="The server's own log names the cause.")
+
+
+def _opening(file: Path) -> str:
+    with file.open("rb") as opened:
+        return opened.read(40).decode("latin-1")

@@ -1,0 +1,119 @@
+"""Candidate sets per (task, version, plan), and what has been pushed to Label Studio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
+from illume_plugin.store.tables import candidate_sets, sampling_problems
+from illume_plugin.types import Candidate, CandidateSet
+
+#: Wait before sampling a task again that could not be sampled, seconds; doubled each time.
+FIRST_RETRY_S = 30.0
+LONGEST_RETRY_S = 3600.0
+
+
+def put(conn: Connection, candidate_set: CandidateSet, *, now: float) -> CandidateSet:
+    """Keep a candidate set; the first one of an identity stays, and is what comes back."""
+    c = candidate_set
+    key = {"project_id": c.project_id, "task_id": c.task_id, "version": c.version}
+    conn.execute(
+        insert_or_ignore(conn, candidate_sets).values(
+            **key,
+            plan=c.plan,
+            order_seed=c.order_seed,
+            score=c.score,
+            candidates=[asdict(candidate) for candidate in c.candidates],
+            created_at=now,
+        )
+    )
+    conn.execute(delete(sampling_problems).filter_by(**key))
+    return get(conn, c.project_id, [c.task_id], version=c.version, plan=c.plan)[c.task_id]
+
+
+def get(
+    conn: Connection, project_id: int, task_ids: Sequence[int], *, version: str, plan: str
+) -> dict[int, CandidateSet]:
+    """task id -> candidate set, for those of `task_ids` that have one."""
+    found: dict[int, CandidateSet] = {}
+    for start in range(0, len(task_ids), 500):
+        query = (
+            select(candidate_sets)
+            .filter_by(project_id=project_id, version=version, plan=plan)
+            .where(candidate_sets.c.task_id.in_(task_ids[start : start + 500]))
+        )
+        found |= {row.task_id: _read(row) for row in conn.execute(query)}
+    return found
+
+
+def sampled_tasks(conn: Connection, project_id: int, *, version: str, plan: str) -> set[int]:
+    """Ids of the tasks that have a candidate set of this version and plan."""
+    query = select(candidate_sets.c.task_id).filter_by(project_id=project_id, version=version, plan=plan)
+    return set(conn.execute(query).scalars())
+
+
+def unpushed(conn: Connection, project_id: int, *, version: str, plan: str, limit: int) -> list[CandidateSet]:
+    """Candidate sets of the version that Label Studio has not been given, oldest task first."""
+    query = (
+        select(candidate_sets)
+        .filter_by(project_id=project_id, version=version, plan=plan, pushed_at=None)
+        .order_by(candidate_sets.c.task_id)
+        .limit(limit)
+    )
+    return [_read(row) for row in conn.execute(query)]
+
+
+def mark_pushed(
+    conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str, now: float
+) -> None:
+    """Note that Label Studio has these sets (by our push or as the answer to a /predict call)."""
+    ids = list(task_ids)
+    for start in range(0, len(ids), 500):
+        conn.execute(
+            update(candidate_sets)
+            .filter_by(project_id=project_id, version=version, plan=plan, pushed_at=None)
+            .where(candidate_sets.c.task_id.in_(ids[start : start + 500]))
+            .values(pushed_at=now)
+        )
+
+
+def count(conn: Connection, project_id: int, *, version: str, plan: str) -> tuple[int, int]:
+    """(candidate sets, of which pushed) of the version and plan."""
+    query = select(func.count(), func.count(candidate_sets.c.pushed_at)).filter_by(
+        project_id=project_id, version=version, plan=plan
+    )
+    total, pushed = conn.execute(query).one()
+    return int(total), int(pushed)
+
+
+def note_problem(
+    conn: Connection, project_id: int, task_id: int, *, version: str, problem: str, now: float
+) -> None:
+    """Remember why a task could not be sampled, and when to try it again."""
+    key = {"project_id": project_id, "task_id": task_id, "version": version}
+    known = conn.execute(select(sampling_problems.c.attempts).filter_by(**key)).scalar_one_or_none()
+    attempts = (known or 0) + 1
+    wait = min(FIRST_RETRY_S * 2 ** min(attempts - 1, 20), LONGEST_RETRY_S)
+    values = {"problem": problem, "attempts": attempts, "retry_at": now + wait}
+    conn.execute(insert_or_replace(conn, sampling_problems, {**key, **values}))
+
+
+def problems(conn: Connection, project_id: int, *, version: str) -> dict[int, tuple[str, float]]:
+    """task id -> (why it could not be sampled, when it may be tried again)."""
+    query = select(sampling_problems).filter_by(project_id=project_id, version=version)
+    return {row.task_id: (row.problem, row.retry_at) for row in conn.execute(query)}
+
+
+def _read(row: Row[tuple[object, ...]]) -> CandidateSet:
+    return CandidateSet(
+        project_id=row.project_id,
+        task_id=row.task_id,
+        version=row.version,
+        plan=row.plan,
+        order_seed=row.order_seed,
+        score=row.score,
+        candidates=tuple(Candidate(**candidate) for candidate in row.candidates),
+    )

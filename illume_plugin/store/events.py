@@ -1,0 +1,105 @@
+"""Raw webhook events: appended durably, applied once each, in any order with the same outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+
+from illume_plugin.errors import BadRequestError
+from illume_plugin.preferences import (
+    AnnotationDeleted,
+    AnnotationSeen,
+    ConfigSeen,
+    Observation,
+    TaskDeleted,
+    TaskSeen,
+    observe,
+)
+from illume_plugin.store import judgements, projects
+from illume_plugin.store.dialect import insert_or_ignore
+from illume_plugin.store.tables import events
+
+
+def append(conn: Connection, body: Mapping[str, Any], *, now: float) -> bool:
+    """Keep one event for ever. `body` must already be free of secrets (preferences.strip_secrets).
+
+    Returns:
+        False when exactly this event is here already.
+    """
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    project = body.get("project")
+    project_id = project.get("id") if isinstance(project, Mapping) else None
+    result = conn.execute(
+        insert_or_ignore(conn, events).values(
+            digest=hashlib.sha256(text.encode()).hexdigest(),
+            action=str(body.get("action"))[:64],
+            project_id=project_id if isinstance(project_id, int) else None,
+            body=body,
+            received_at=now,
+        )
+    )
+    return bool(result.rowcount)
+
+
+def apply_pending(conn: Connection, *, now: float, limit: int = 500) -> int:
+    """Apply events that nobody has applied yet; the caller repeats until 0 comes back.
+
+    An event that cannot be understood is kept with the reason beside it and is not tried again.
+
+    Returns:
+        How many events were looked at.
+    """
+    rows = conn.execute(
+        select(events.c.event_id, events.c.body)
+        .where(events.c.applied_at.is_(None))
+        .order_by(events.c.event_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for row in rows:
+        problem = None
+        try:
+            for observation in observe(row.body):
+                _apply(conn, observation, now=now)
+        except BadRequestError as error:
+            problem = str(error)
+        conn.execute(
+            update(events).where(events.c.event_id == row.event_id).values(applied_at=now, problem=problem)
+        )
+    return len(rows)
+
+
+def _apply(conn: Connection, observation: Observation, *, now: float) -> None:
+    match observation:
+        case AnnotationSeen(annotation):
+            judgements.put(conn, annotation, now=now)
+        case AnnotationDeleted(project_id, annotation_id):
+            judgements.delete(conn, project_id, annotation_id)
+        case TaskSeen():
+            projects.see_task(conn, observation)
+        case TaskDeleted(project_id, task_id):
+            projects.delete_task(conn, project_id, task_id)
+            judgements.delete_of_task(conn, project_id, task_id)
+        case ConfigSeen():
+            projects.see_config(conn, observation)
+
+
+def count(conn: Connection, project_id: int) -> int:
+    """How many events of the project are kept."""
+    query = select(func.count()).select_from(events).where(events.c.project_id == project_id)
+    return int(conn.execute(query).scalar_one())
+
+
+def problems(conn: Connection, *, limit: int = 20) -> list[tuple[int, str]]:
+    """(event id, reason) of the newest events that could not be understood."""
+    query = (
+        select(events.c.event_id, events.c.problem)
+        .where(events.c.problem.is_not(None))
+        .order_by(events.c.event_id.desc())
+        .limit(limit)
+    )
+    return [(row.event_id, row.problem) for row in conn.execute(query)]

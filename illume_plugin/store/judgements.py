@@ -1,0 +1,140 @@
+"""Annotations as last seen, and the preferences they hold.
+
+The table is the fold of `preferences.Ledger` kept in SQL: the newest (updated_at, digest) of an annotation
+wins, deletion is for ever. So any order and any repetition of events ends in the same rows.
+"""
+
+from dataclasses import asdict
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import delete as sql_delete
+
+from illume_plugin.identity import content_hash
+from illume_plugin.preferences import preferences_of
+from illume_plugin.store.dialect import insert_or_ignore
+from illume_plugin.store.tables import annotations, preferences, tasks
+from illume_plugin.types import Annotation, Origin, Preference, Verdict
+
+
+def put(conn: Connection, annotation: Annotation, *, now: float) -> bool:
+    """Keep this state of the annotation unless a newer one or its deletion is known.
+
+    Returns:
+        True when the state was new.
+    """
+    key = {"project_id": annotation.project_id, "annotation_id": annotation.annotation_id}
+    values = {
+        "task_id": annotation.task_id,
+        "updated_at": annotation.updated_at,
+        "digest": content_hash(asdict(annotation)),
+        "deleted": _task_is_deleted(conn, annotation.project_id, annotation.task_id),
+        "was_cancelled": annotation.was_cancelled,
+        "annotator": annotation.annotator,
+        "lead_time": annotation.lead_time,
+        "result": [dict(item) for item in annotation.result],
+    }
+    if not conn.execute(insert_or_ignore(conn, annotations).values(**key, **values)).rowcount:
+        older = (annotations.c.updated_at < values["updated_at"]) | (
+            (annotations.c.updated_at == values["updated_at"]) & (annotations.c.digest < values["digest"])
+        )
+        changed = conn.execute(
+            update(annotations)
+            .filter_by(**key)
+            .where(annotations.c.deleted.is_(False), older)
+            .values(**values)
+        )
+        if not changed.rowcount:
+            return False
+    _rewrite_preferences(conn, annotation, keep=not values["deleted"], now=now)
+    return True
+
+
+def delete(conn: Connection, project_id: int, annotation_id: int) -> None:
+    """Forget what an annotation said, for ever, also when it has not been seen yet."""
+    key = {"project_id": project_id, "annotation_id": annotation_id}
+    conn.execute(
+        insert_or_ignore(conn, annotations).values(
+            **key, updated_at="", digest="", deleted=True, was_cancelled=False, result=[]
+        )
+    )
+    conn.execute(update(annotations).filter_by(**key).values(deleted=True))
+    conn.execute(sql_delete(preferences).filter_by(**key))
+
+
+def delete_of_task(conn: Connection, project_id: int, task_id: int) -> None:
+    """Forget the annotations of a deleted task (Label Studio sends no event for them)."""
+    key = {"project_id": project_id, "task_id": task_id}
+    conn.execute(update(annotations).filter_by(**key).values(deleted=True))
+    conn.execute(sql_delete(preferences).filter_by(**key))
+
+
+def _task_is_deleted(conn: Connection, project_id: int, task_id: int) -> bool:
+    query = select(tasks.c.deleted).filter_by(project_id=project_id, task_id=task_id)
+    return bool(conn.execute(query).scalar_one_or_none())
+
+
+def _rewrite_preferences(conn: Connection, annotation: Annotation, *, keep: bool, now: float) -> None:
+    conn.execute(
+        sql_delete(preferences).filter_by(
+            project_id=annotation.project_id, annotation_id=annotation.annotation_id
+        )
+    )
+    rows = [
+        {
+            "project_id": p.project_id,
+            "task_id": p.task_id,
+            "annotation_id": p.annotation_id,
+            "annotator": p.annotator,
+            "text": p.text,
+            "verdict": p.verdict.value,
+            "origin": p.origin.value,
+            "position": p.position,
+            "version": p.version,
+            "best": p.best,
+            "noted_at": now,
+        }
+        for p in (preferences_of(annotation) if keep else [])
+    ]
+    if rows:
+        conn.execute(insert(preferences), rows)
+
+
+def preferences_in(conn: Connection, project_id: int) -> list[Preference]:
+    """Every preference of the project, ordered by annotation and position."""
+    rows = conn.execute(
+        select(preferences)
+        .filter_by(project_id=project_id)
+        .order_by(preferences.c.annotation_id, preferences.c.position, preferences.c.preference_id)
+    )
+    return [
+        Preference(
+            project_id=row.project_id,
+            task_id=row.task_id,
+            annotation_id=row.annotation_id,
+            annotator=row.annotator,
+            text=row.text,
+            verdict=Verdict(row.verdict),
+            origin=Origin(row.origin),
+            position=row.position,
+            version=row.version,
+            best=row.best,
+        )
+        for row in rows
+    ]
+
+
+def count_preferences(conn: Connection, project_id: int, *, since: float = 0.0) -> int:
+    """How many preferences were noted (or noted again, changed) after `since`."""
+    query = (
+        select(func.count())
+        .select_from(preferences)
+        .filter_by(project_id=project_id)
+        .where(preferences.c.noted_at > since)
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def judged_tasks(conn: Connection, project_id: int) -> set[int]:
+    """Ids of the tasks with at least one live annotation (skipped ones included)."""
+    query = select(annotations.c.task_id).filter_by(project_id=project_id, deleted=False).distinct()
+    return set(conn.execute(query).scalars())

@@ -1,0 +1,174 @@
+"""Projects and their tasks, and which adapter version serves each project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from illume_plugin.errors import NotFoundError
+from illume_plugin.identity import content_hash
+from illume_plugin.preferences import ConfigSeen, TaskSeen
+from illume_plugin.store.dialect import insert_or_ignore
+from illume_plugin.store.tables import projects, switches, tasks
+from illume_plugin.types import BASE_VERSION, Project
+
+
+def put(conn: Connection, project_id: int, *, title: str, label_config: str, now: float) -> None:
+    """Create the project, or bring its title and labelling configuration up to date."""
+    conn.execute(
+        insert_or_ignore(conn, projects).values(
+            project_id=project_id,
+            title=title,
+            label_config=label_config,
+            config_updated_at="",
+            active_version=BASE_VERSION,
+            created_at=now,
+        )
+    )
+    update_config(conn, project_id, label_config, title)
+
+
+def update_config(conn: Connection, project_id: int, label_config: str, title: str | None) -> None:
+    """Bring a known project up to date with what Label Studio says now; an unknown one stays unknown."""
+    values = {"label_config": label_config} | ({"title": title} if title else {})
+    conn.execute(update(projects).filter_by(project_id=project_id).values(**values))
+
+
+def see_config(conn: Connection, seen: ConfigSeen) -> None:
+    """Take in the configuration of an event, unless a later event's is here already."""
+    values = {"label_config": seen.label_config, "config_updated_at": seen.updated_at}
+    values |= {"title": seen.title} if seen.title else {}
+    conn.execute(
+        update(projects)
+        .filter_by(project_id=seen.project_id)
+        .where(projects.c.config_updated_at <= seen.updated_at)
+        .values(**values)
+    )
+
+
+def get(conn: Connection, project_id: int) -> Project:
+    """The project.
+
+    Raises:
+        NotFoundError: the project was never connected.
+    """
+    row = conn.execute(select(projects).where(projects.c.project_id == project_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"Project {project_id} is not connected.",
+            why="Nothing is known of its labelling configuration.",
+            todo=f"Run: illume connect --project {project_id}",
+        )
+    return Project(row.project_id, row.title, row.label_config, row.active_version)
+
+
+def find(conn: Connection, project_id: int) -> Project | None:
+    """The project, or None when it was never connected."""
+    try:
+        return get(conn, project_id)
+    except NotFoundError:
+        return None
+
+
+def every(conn: Connection) -> list[Project]:
+    """All connected projects, oldest first."""
+    rows = conn.execute(select(projects).order_by(projects.c.project_id))
+    return [Project(row.project_id, row.title, row.label_config, row.active_version) for row in rows]
+
+
+def see_task(conn: Connection, seen: TaskSeen) -> None:
+    """Take in a task's data from an event: the newest wins, a deleted task stays deleted.
+
+    Label Studio never gives an id again, so deletion is for ever.
+    """
+    digest = content_hash(asdict(seen))
+    key = {"project_id": seen.project_id, "task_id": seen.task_id}
+    values = {"data": dict(seen.data), "updated_at": seen.updated_at, "digest": digest}
+    if conn.execute(insert_or_ignore(conn, tasks).values(**key, **values, deleted=False)).rowcount:
+        return
+    older = (tasks.c.updated_at < seen.updated_at) | (
+        (tasks.c.updated_at == seen.updated_at) & (tasks.c.digest < digest)
+    )
+    conn.execute(update(tasks).filter_by(**key, deleted=False).where(older).values(**values))
+
+
+def put_tasks(conn: Connection, project_id: int, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+    """Take in many tasks' data as Label Studio has it at this moment."""
+    for task_id, data in rows:
+        key = {"project_id": project_id, "task_id": task_id}
+        known = update(tasks).filter_by(**key, deleted=False).values(data=dict(data))
+        if not conn.execute(known).rowcount:
+            conn.execute(
+                insert_or_ignore(conn, tasks).values(
+                    **key, data=dict(data), updated_at="", digest="", deleted=False
+                )
+            )
+
+
+def delete_task(conn: Connection, project_id: int, task_id: int) -> None:
+    """Remember that a task is gone, whether or not it was known."""
+    key = {"project_id": project_id, "task_id": task_id}
+    gone = {"data": {}, "deleted": True}
+    conn.execute(insert_or_ignore(conn, tasks).values(**key, **gone, updated_at="", digest=""))
+    conn.execute(update(tasks).filter_by(**key).values(**gone))
+
+
+def task_data(conn: Connection, project_id: int) -> dict[int, dict[str, Any]]:
+    """task id -> task data of every task that is not deleted, by id."""
+    rows = conn.execute(
+        select(tasks.c.task_id, tasks.c.data)
+        .where(tasks.c.project_id == project_id, tasks.c.deleted.is_(False))
+        .order_by(tasks.c.task_id)
+    )
+    return {row.task_id: row.data for row in rows}
+
+
+def count_tasks(conn: Connection, project_id: int) -> int:
+    """How many tasks of the project are known and not deleted."""
+    query = (
+        select(func.count())
+        .select_from(tasks)
+        .where(tasks.c.project_id == project_id, tasks.c.deleted.is_(False))
+    )
+    return int(conn.execute(query).scalar_one())
+
+
+def switch(conn: Connection, project_id: int, to_version: str, *, reason: str, now: float) -> str:
+    """Make `to_version` the active one and log it; returns the version that was active before."""
+    before = get(conn, project_id).active_version
+    if before == to_version:
+        return before
+    conn.execute(
+        insert(switches).values(
+            project_id=project_id,
+            from_version=before,
+            to_version=to_version,
+            reason=reason,
+            switched_at=now,
+        )
+    )
+    conn.execute(
+        update(projects).where(projects.c.project_id == project_id).values(active_version=to_version)
+    )
+    return before
+
+
+def previous_version(conn: Connection, project_id: int) -> str | None:
+    """The version that was active before the active one came to serve, or None."""
+    active = get(conn, project_id).active_version
+    rows = conn.execute(
+        select(switches.c.to_version)
+        .where(switches.c.project_id == project_id)
+        .order_by(switches.c.switch_id)
+    ).all()
+    # Replay the log as a stack: going back to the version below is a pop, everything else a push.
+    stack = [BASE_VERSION]
+    for row in rows:
+        if len(stack) > 1 and stack[-2] == row.to_version:
+            stack.pop()
+        else:
+            stack.append(row.to_version)
+    return stack[-2] if len(stack) > 1 and stack[-1] == active else None

@@ -1,0 +1,153 @@
+"""The knobs of a training run. No torch here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from illume_plugin.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How an adapter is trained.
+
+    Attributes:
+        rank: LoRA rank, for a fresh adapter; one that continues keeps its parent's.
+        alpha: LoRA scale; the update is multiplied by alpha / rank.
+        dropout: LoRA dropout in [0, 1).
+        target_modules: regular expression for the full names of the adapted linear layers; None: every
+            attention and MLP layer of the language blocks. Vision tower and projector stay frozen.
+        learning_rate: of AdamW at its peak; linear warm-up, then linear decay to 0.
+        epochs: passes over the rows.
+        batch_size: rows per optimiser step.
+        micro_batch_size: rows per forward pass; smaller takes less memory and changes nothing else.
+        w_multiplier: multiplies the weight w of the rationale loss (ILLUME: w = answer-only rows /
+            accepted rows).
+        w_min: lowest w before the multiplier. Ours: ILLUME always has ten times more answer-only rows,
+            where there are few, w would switch rationales off.
+        w_max: highest w before the multiplier. Ours, for the opposite case.
+        weight_decay: of AdamW.
+        warmup: share of the steps that the learning rate takes to rise, in [0, 1).
+        max_grad_norm: gradients are clipped to this norm.
+        max_steps: optimiser steps at most; None: as many as the epochs have.
+        seed: of the adapter's start, the order of rows, and dropout.
+        fresh: start from the base model instead of the parent adapter.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: str | None = None
+    learning_rate: float = 1e-3
+    epochs: int = 10
+    batch_size: int = 16
+    micro_batch_size: int = 16
+    w_multiplier: float = 1.0
+    w_min: float = 1.0
+    w_max: float = 10.0
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+    max_grad_norm: float = 1.0
+    max_steps: int | None = None
+    seed: int = 0
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise SettingsError("The training settings are wrong: " + " ".join(problems))
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes per optimiser step."""
+        return self.batch_size // self.micro_batch_size
+
+    def w(self, *, answer_only: int, accepted: int) -> float:
+        """Weight of the rationale loss for a training set with so many rows of each kind."""
+        ratio = answer_only / accepted if answer_only and accepted else 1.0
+        return min(max(ratio, self.w_min), self.w_max) * self.w_multiplier
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """The settings from JSON values; what is left out has its default.
+
+        Raises:
+            SettingsError: an unknown name or a wrong value.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise SettingsError(
+                f"Unknown training settings: {', '.join(unknown)}.",
+                todo=f"Known are: {', '.join(sorted(known))}.",
+            )
+        return cls(**values)
+
+    def _problems(self) -> list[str]:
+        whole = ("rank", "epochs", "batch_size", "micro_batch_size")
+        positive = ("alpha", "learning_rate", "w_multiplier", "w_min", "w_max", "max_grad_norm")
+        share = ("dropout", "warmup")
+        problems = [
+            f"{n} must be a whole number above 0, not {getattr(self, n)!r}."
+            for n in whole
+            if not (_is_whole(getattr(self, n)) and getattr(self, n) > 0)
+        ]
+        problems += [
+            f"{n} must be a number above 0, not {getattr(self, n)!r}."
+            for n in positive
+            if not (_is_number(getattr(self, n)) and getattr(self, n) > 0)
+        ]
+        problems += [
+            f"{n} must be at least 0 and below 1, not {getattr(self, n)!r}."
+            for n in share
+            if not (_is_number(getattr(self, n)) and 0 <= getattr(self, n) < 1)
+        ]
+        return problems or self._further_problems()
+
+    def _further_problems(self) -> list[str]:
+        checks = [
+            (
+                self.batch_size % self.micro_batch_size == 0,
+                f"batch_size ({self.batch_size}) must be a multiple of micro_batch_size"
+                f" ({self.micro_batch_size}).",
+            ),
+            (self.w_min <= self.w_max, f"w_min ({self.w_min}) must not be above w_max ({self.w_max})."),
+            (
+                _is_number(self.weight_decay) and self.weight_decay >= 0,
+                f"weight_decay must be at least 0, not {self.weight_decay!r}.",
+            ),
+            (
+                self.max_steps is None or (_is_whole(self.max_steps) and self.max_steps > 0),
+                f"max_steps must be a whole number above 0 or nothing, not {self.max_steps!r}.",
+            ),
+            (_is_whole(self.seed) and self.seed >= 0, f"seed must be at least 0, not {self.seed!r}."),
+            (isinstance(self.fresh, bool), f"fresh must be true or false, not {self.fresh!r}."),
+            (
+                self.target_modules is None or _is_pattern(self.target_modules),
+                f"target_modules must be a regular expression, not {self.target_modules!r}.",
+            ),
+        ]
+        return [problem for fine, problem in checks if not fine]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        re.compile(value)  # type: ignore[call-overload]
+    except (re.error, TypeError):
+        return False
+    return True

@@ -1,0 +1,176 @@
+"""What goes into a run's folder and what comes out of it: JSON files, no torch.
+
+spec.json      what to do, written by the parent
+adapter/       the new adapter, a plain PEFT folder
+result.json    written last, in one go: a run with this file is complete
+error.json     why a run failed: {"what", "why", "todo"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from illume_plugin.errors import RunError
+from illume_plugin.training.config import TrainConfig
+from illume_plugin.types import EvaluationReport, JudgedTask, Metric, TrainingRow, TrainingSet
+
+SPEC_FILE = "spec.json"
+RESULT_FILE = "result.json"
+ERROR_FILE = "error.json"
+ADAPTER_FOLDER = "adapter"
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run.
+
+    Attributes:
+        base_model: folder or hub id.
+        parent_adapter: folder of the adapter to continue from and to compare with; None: the base model.
+        parent_version: its version, `v0000` for the base model.
+        images: picture of a row, as Label Studio names it -> local file.
+        evaluate_at_most: held-out tasks that are evaluated; more are drawn from by the seed.
+    """
+
+    base_model: str
+    parent_adapter: str | None
+    parent_version: str
+    training_set: TrainingSet
+    images: Mapping[str, str]
+    config: TrainConfig = field(default_factory=TrainConfig)
+    evaluate_at_most: int = 200
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a complete run says.
+
+    Attributes:
+        active: the parent's report on the held-out tasks.
+        challenger: the new adapter's report on the same tasks; its version is "challenger" until the
+            adapter is published under a number.
+        seconds: of the whole run, loading and evaluation included.
+        rows: training rows used.
+        versions: of the libraries that trained it.
+    """
+
+    active: EvaluationReport
+    challenger: EvaluationReport
+    seconds: float
+    rows: int
+    steps: int
+    base_model_hash: str
+    versions: Mapping[str, str]
+
+
+def write_spec(run_dir: Path, spec: RunSpec) -> None:
+    """Make the run's folder ready.
+
+    Raises:
+        RunError: a row's picture has no local file.
+    """
+    needed = {row.image for row in spec.training_set.rows}
+    needed |= {task.image for task in spec.training_set.held_out}
+    missing = sorted(needed - set(spec.images))
+    if missing:
+        raise RunError(
+            f"{len(missing)} of the training set's pictures have no local file, the first is {missing[0]!r}.",
+            todo="Fetch them before the run starts.",
+        )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / SPEC_FILE, asdict(spec))
+
+
+def read_spec(run_dir: Path) -> RunSpec:
+    """The run that `run_dir` describes.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    values = _read_json(run_dir / SPEC_FILE)
+    try:
+        training_set, config = values.pop("training_set"), values.pop("config")
+        return RunSpec(
+            **values, training_set=_training_set(training_set), config=TrainConfig.from_json(config)
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(run_dir / SPEC_FILE, error) from error
+
+
+def read_result(run_dir: Path) -> RunResult:
+    """The result of a complete run.
+
+    Raises:
+        RunError: it failed (with the reason that the run gave), or it has not finished.
+    """
+    if not (run_dir / RESULT_FILE).is_file():
+        raise _failure(run_dir)
+    values = _read_json(run_dir / RESULT_FILE)
+    try:
+        return RunResult(
+            **{**values, "active": _report(values["active"]), "challenger": _report(values["challenger"])}
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(run_dir / RESULT_FILE, error) from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise _damaged(path, TypeError("not an object"))
+    return values
+
+
+def _failure(run_dir: Path) -> RunError:
+    if not (run_dir / ERROR_FILE).is_file():
+        return RunError(
+            f"The run in {run_dir} ended without a result.",
+            why="Its process was killed, by a person or for want of memory.",
+            todo="Look at its log; train again with a smaller micro_batch_size if memory ran out.",
+        )
+    error = _read_json(run_dir / ERROR_FILE)
+    what, why, todo = (str(error.get(key, "")) for key in ("what", "why", "todo"))
+    return RunError(what, why=why, todo=todo)
+
+
+def _training_set(values: Mapping[str, Any]) -> TrainingSet:
+    return TrainingSet(
+        project_id=values["project_id"],
+        rows=tuple(TrainingRow(**row) for row in values["rows"]),
+        held_out=tuple(
+            JudgedTask(**{**task, "fits": tuple(task["fits"]), "unfits": tuple(task["unfits"])})
+            for task in values["held_out"]
+        ),
+        content_hash=values["content_hash"],
+    )
+
+
+def _report(values: Mapping[str, Any]) -> EvaluationReport:
+    return EvaluationReport(
+        version=values["version"],
+        training_set=values["training_set"],
+        metrics={name: Metric(**metric) for name, metric in values["metrics"].items()},
+        outcomes={name: tuple(outcome) for name, outcome in values["outcomes"].items()},
+    )
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} cannot be read: {error}.", todo="Start the run again.")

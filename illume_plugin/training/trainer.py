@@ -1,0 +1,192 @@
+"""Training one adapter with the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from illume_plugin.base_model import BaseModel
+from illume_plugin.errors import ModelError, RunError
+from illume_plugin.training.collator import RowCollator
+from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.objective import mixed_loss, token_counts
+from illume_plugin.types import TrainingRow
+
+#: Called after every optimiser step: step, steps in all, loss, seconds left.
+Progress = Callable[[int, int, float, float], None]
+
+_MASKS = ("answer_mask", "rationale_mask", "weight")
+
+
+def train_adapter(
+    base: BaseModel,
+    name: str,
+    rows: Sequence[TrainingRow],
+    images: Mapping[str, Path],
+    config: TrainConfig,
+    *,
+    parent: Path | None,
+    scratch: Path,
+    progress: Progress,
+) -> int:
+    """Train an adapter called `name` on `base` and leave it loaded.
+
+    Args:
+        images: picture of a row -> local file.
+        parent: adapter folder to continue from, with a fresh optimiser; None: from the base model.
+        scratch: folder for the Trainer.
+        progress: told after every step.
+
+    Returns:
+        The number of optimiser steps.
+
+    Raises:
+        RunError: the loss is no longer a finite number.
+        ModelError: the parent adapter, or LoRA at all, does not fit this base model.
+    """
+    set_seed(config.seed)
+    if parent is not None and not config.fresh:
+        base.adapters.load(name, parent)
+    else:
+        with base.adapters.using(None) as model:
+            layers = config.target_modules or language_layers(model)
+        base.adapters.create(name, lora_config(config, layers))
+    accepted = sum(row.rationale is not None for row in rows)
+    w = config.w(answer_only=len(rows) - accepted, accepted=accepted)
+    with base.adapters.training(name) as model:
+        trainer = IllumeTrainer(
+            model,
+            w=w,
+            args=_arguments(config, scratch, base.device),
+            train_dataset=list(rows),
+            data_collator=RowCollator(base.prompts, images),
+            callbacks=[StepReport(progress)],
+        )
+        trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is the parent's
+        return int(trainer.train().global_step)
+
+
+def lora_config(config: TrainConfig, target_modules: str) -> LoraConfig:
+    """LoRA settings for the layers whose full names match `target_modules`."""
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def language_layers(model: Any) -> str:
+    """A pattern for the linear layers in the blocks of the language part, and no others.
+
+    Raises:
+        ModelError: the architecture does not say which part is the language part.
+    """
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    decoder = bare.get_decoder()
+    prefix = next((name for name, module in bare.named_modules() if module is decoder), None)
+    leaves = _linear_leaves(decoder) if prefix and decoder is not None else []
+    if not leaves:
+        raise ModelError(
+            f"The language blocks of {type(bare).__name__} cannot be told from the rest.",
+            why="Only they are trained.",
+            todo="Name the layers yourself with the training setting target_modules.",
+        )
+    return rf"{re.escape(str(prefix))}\.layers\..*\.({'|'.join(map(re.escape, leaves))})"
+
+
+def _linear_leaves(decoder: Any) -> list[str]:
+    names = {
+        n for n, m in decoder.named_modules() if isinstance(m, torch.nn.Linear) and n.startswith("layers.")
+    }
+    # A wrapped layer shows its parts, e.g. "layers.0.mlp.up_proj.base_layer".
+    inner = re.compile(r"\.(base_layer|lora_[AB])\b.*")
+    return sorted({inner.sub("", name).rpartition(".")[2] for name in names})
+
+
+class IllumeTrainer(Trainer):  # type: ignore[misc]
+    """The Trainer with ILLUME's mixed loss, normalised over each optimiser step."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: Any, *, w: float, **settings: Any) -> None:
+        super().__init__(model=model, **settings)
+        self.w = w
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """This micro-batch's share of the step's loss; the counts come from `_get_num_items_in_batch`."""
+        outputs = model(**{key: value for key, value in inputs.items() if key not in _MASKS})
+        counts = token_counts(inputs) if num_items_in_batch is None else num_items_in_batch
+        # Processes average their gradients, the counts are of all of them.
+        loss = mixed_loss(outputs.logits, inputs, counts, self.w) * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: Iterable[Any], device: torch.device) -> torch.Tensor:
+        counts = torch.stack([token_counts(batch) for batch in batch_samples]).sum(dim=0).to(device)
+        gathered: torch.Tensor = self.accelerator.gather(counts[None]).sum(dim=0)
+        return gathered
+
+
+class StepReport(TrainerCallback):  # type: ignore[misc]
+    """Tells the progress after every step and stops a run whose loss is no longer a number."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._started = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:  # noqa: ARG002
+        """Pass on the loss of the step that has just been made."""
+        if "loss" not in logs:
+            return
+        loss, step, steps = float(logs["loss"]), int(state.global_step), int(state.max_steps)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The loss became {loss} at step {step} of {steps}.",
+                why="The adapter is broken from here on; it is thrown away.",
+                todo="Train again with a smaller learning_rate.",
+            )
+        per_step = (time.monotonic() - self._started) / step
+        self._progress(step, steps, loss, per_step * (steps - step))
+
+
+def _arguments(config: TrainConfig, scratch: Path, device: torch.device) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(scratch),
+        use_cpu=device.type == "cpu",
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=config.accumulation,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=config.warmup,  # below 1 it is a share of all steps
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type != "cpu",
+    )

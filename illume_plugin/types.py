@@ -1,0 +1,267 @@
+"""The plain records that travel between modules: no I/O, no behaviour beyond trivial views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+#: Version string of the untuned base model. Adapters are v0001, v0002, ...
+BASE_VERSION = "v0000"
+
+#: A candidate list never holds more: the labelling configuration has ten rows (keys 1 to 0).
+MAX_CANDIDATES = 10
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A Label Studio project we are connected to."""
+
+    project_id: int
+    title: str
+    label_config: str
+    active_version: str = BASE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One (image, question, answer) triple of a project.
+
+    Attributes:
+        image: the URL or path exactly as it stands in Label Studio's task data.
+    """
+
+    project_id: int
+    task_id: int
+    image: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled rationale and how it came about.
+
+    Attributes:
+        logprob_mean: mean log-probability per token (nats) of the text given picture, question and
+            answer, by the adapter that sampled it; None where it was not scored.
+    """
+
+    text: str
+    temperature: float
+    seed: int
+    prompt: str = ""
+    logprob_mean: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSet:
+    """The candidates of one task from one adapter under one sampling plan, in display order.
+
+    Its identity is (project_id, task_id, version, plan).
+
+    Attributes:
+        plan: hash of the sampling plan.
+        order_seed: seed of the shuffle that gave the display order.
+        score: in [0, 1]; shown by Label Studio, sortable in its Data Manager.
+    """
+
+    project_id: int
+    task_id: int
+    version: str
+    plan: str
+    order_seed: int
+    score: float
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The candidate texts in display order."""
+        return [c.text for c in self.candidates]
+
+
+class Verdict(StrEnum):
+    """What a person said of a rationale."""
+
+    FITS = "fits"
+    UNFIT = "unfit"
+
+
+class Origin(StrEnum):
+    """Where a rationale's text came from."""
+
+    CANDIDATE = "candidate"  # sampled, shown unchanged
+    EDITED = "edited"  # sampled, then changed by the annotator
+    OWN = "own"  # written by the annotator
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What one person said of one rationale.
+
+    Attributes:
+        position: 1-based row on screen; 0 for a rationale the annotator wrote.
+        version: adapter that sampled the text; None when unknown or written by a person.
+    """
+
+    project_id: int
+    task_id: int
+    annotation_id: int
+    annotator: int | None
+    text: str
+    verdict: Verdict
+    origin: Origin
+    position: int
+    version: str | None
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """The latest known state of one Label Studio annotation."""
+
+    project_id: int
+    annotation_id: int
+    task_id: int
+    updated_at: str
+    was_cancelled: bool
+    annotator: int | None
+    lead_time: float | None
+    result: tuple[Mapping[str, Json], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One training example.
+
+    Attributes:
+        rationale: the accepted rationale, or None for an answer-only row.
+        weight: weight of the rationale's loss (annotator agreement), 1 where everyone agrees.
+    """
+
+    task_id: int
+    image: str
+    question: str
+    answer: str
+    rationale: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTask:
+    """A held-out task with what people said of rationales, for evaluation only."""
+
+    task_id: int
+    image: str
+    question: str
+    answer: str
+    fits: tuple[str, ...] = ()
+    unfits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """An immutable snapshot: what a run trains on, what it is evaluated on, and their hash."""
+
+    project_id: int
+    rows: tuple[TrainingRow, ...]
+    held_out: tuple[JudgedTask, ...]
+    content_hash: str
+
+    @property
+    def accepted(self) -> int:
+        """Number of rows with an accepted rationale."""
+        return sum(row.rationale is not None for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Metrics of one adapter version on the held-out tasks of one training set."""
+
+    version: str
+    training_set: str
+    metrics: Mapping[str, Metric]
+    #: metric name -> per-item outcome, in held-out order: what paired comparison needs
+    outcomes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+class GateVerdict(StrEnum):
+    """What the gate decided about a new adapter."""
+
+    PROMOTE = "promote"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class GateDecision:
+    """The gate's decision with its reasons, one sentence each."""
+
+    verdict: GateVerdict
+    reasons: tuple[str, ...]
+
+
+class RunState(StrEnum):
+    """Life of a training run. QUEUED and RUNNING are live; the others are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    HELD = "held"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run as the store knows it."""
+
+    run_id: int
+    project_id: int
+    trigger: str
+    state: RunState
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    parent: str
+    version: str | None
+    training_set: str | None
+    progress: Mapping[str, Json]
+    report: Mapping[str, Json]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMeta:
+    """What `meta.json` beside an adapter's weights says.
+
+    Attributes:
+        files: file name -> sha256 of every file of the version.
+        created_at: seconds since the epoch.
+    """
+
+    version: str
+    project_id: int
+    parent: str
+    base_model: str
+    base_model_hash: str
+    training_set: str
+    config: Mapping[str, Json]
+    seed: int
+    metrics: Mapping[str, Json]
+    versions: Mapping[str, str]
+    created_at: float
+    files: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,152 @@
+"""Fixtures for every test: an isolated environment, and a backend whose generator needs no torch."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+
+import label_config
+from backend.app import create_app
+from backend.service import Service
+from backend.settings import BASIC_USER, Settings, load_settings
+from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.store import Store, projects
+from illume_plugin.types import Candidate, Task
+
+PAYLOADS = Path(__file__).parent / "payloads"
+SELECT = label_config.read("select")
+SECRET = "a-secret-for-tests"
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """One recorded request of Label Studio, by the number its file begins with."""
+    (path,) = PAYLOADS.glob(f"{name}_*.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the developer's shell or folder reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("ILLUME_", "LABEL_STUDIO_")) and name != "LABEL_STUDIO_EXECUTABLE":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+class SayingGenerator:
+    """Says three sentences about any task; tells which adapter said them. Obviously right."""
+
+    def __init__(self) -> None:
+        self.adapters: set[str] = set()
+        self.calls: list[list[int]] = []
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        self.adapters.add(name)
+
+    def has(self, name: str) -> bool:
+        return name in self.adapters
+
+    def drop_adapter(self, name: str) -> None:
+        self.adapters.discard(name)
+
+    def sample(
+        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+    ) -> list[list[Candidate]]:
+        self.calls.append([request.task.task_id for request in requests])
+        return [
+            [
+                Candidate(text=f"{request.task.answer} reason {k} by {adapter}", temperature=0.5, seed=k)
+                for k in range(3)
+            ]
+            for request in requests
+        ]
+
+    def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
+        return [request.task.answer for request in requests]
+
+
+class OnePicture:
+    """Every picture is the same small file, but for those that are said to be missing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "picture.png"
+        Image.new("RGB", (8, 8), (200, 30, 30)).save(self.path)
+
+    def fetch(self, task: Task) -> Path:
+        from illume_plugin.errors import ImageError
+
+        if "missing" in task.image:
+            raise ImageError(f"{task.image} is missing.", todo="Upload it again.")
+        return self.path
+
+
+@pytest.fixture(scope="session")
+def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database: copying it takes a millisecond, migrating again and again does not."""
+    path = tmp_path_factory.mktemp("migrated") / "illume.sqlite3"
+    store = Store(f"sqlite:///{path}")
+    store.migrate()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, _migrated: Path) -> Settings:
+    (tmp_path / "data").mkdir()
+    shutil.copy(_migrated, tmp_path / "data" / "illume.sqlite3")
+    return load_settings(data_dir=tmp_path / "data", secret=SECRET, train_after=0)
+
+
+@pytest.fixture
+def generator() -> SayingGenerator:
+    return SayingGenerator()
+
+
+@pytest.fixture
+def service(settings: Settings, generator: SayingGenerator, tmp_path: Path) -> Iterator[Service]:
+    service = Service(settings)
+    service.engine._generator = generator
+    service.images = OnePicture(tmp_path)
+    service.sampler.images = service.images
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def client(settings: Settings, service: Service) -> FlaskClient:
+    """A client that shows the secret as Label Studio's ML connector does."""
+    client = create_app(settings, service=service).test_client()
+    credentials = base64.b64encode(f"{BASIC_USER}:{SECRET}".encode()).decode()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Basic {credentials}"
+    return client
+
+
+@pytest.fixture
+def stranger(settings: Settings, service: Service) -> FlaskClient:
+    """A client without the secret."""
+    return create_app(settings, service=service).test_client()
+
+
+@pytest.fixture
+def connected(service: Service) -> int:
+    """Project 2, connected with select.xml."""
+    with service.store.write() as conn:
+        projects.put(conn, 2, title="test", label_config=SELECT, now=1.0)
+    return 2
+
+
+def task(task_id: int, **data: Any) -> dict[str, Any]:
+    """A task as Label Studio sends it."""
+    fields = {"image": f"/data/upload/2/{task_id}.png", "question": "what is it?", "answer": "a dog"}
+    return {"id": task_id, "project": 2, "data": {**fields, **data}}

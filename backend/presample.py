@@ -9,7 +9,7 @@ from collections.abc import Callable
 from backend.service import Service
 from illume_plugin.errors import IllumeError, UnavailableError
 from illume_plugin.store import candidates, judgements, projects
-from illume_plugin.types import Project
+from illume_plugin.types import CandidateSet, Project
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,15 @@ def sample_ahead(
     return len(sampled.sets) + sum(not isinstance(p, UnavailableError) for p in sampled.problems.values())
 
 
+def unpushed(service: Service, project: Project) -> list[CandidateSet]:
+    """Candidate sets of unjudged tasks that Label Studio has not been given, at most PUSH_LIMIT."""
+    key = {"version": project.active_version, "plan": service.plan.hash}
+    with service.store.read() as conn:
+        sets = candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
+        judged = judgements.judged_tasks(conn, project.project_id)
+    return [one for one in sets if one.task_id not in judged]
+
+
 def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
     """Push candidate sets that Label Studio does not have; returns how many.
 
@@ -63,10 +72,7 @@ def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
     if service.label_studio is None:
         return 0
     key = {"version": project.active_version, "plan": service.plan.hash}
-    with service.store.read() as conn:
-        sets = candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
-        judged = judgements.judged_tasks(conn, project.project_id)
-    sets = [one for one in sets if one.task_id not in judged]
+    sets = unpushed(service, project)
     if not sets or (len(sets) < PUSH_MANY and not everything):
         return 0
     predictions = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ from pydantic_settings import (
 from illume_plugin.errors import SettingsError
 
 TOML_FILE = "illume.toml"
+#: Environment variable that names another settings file.
+TOML_VARIABLE = "ILLUME_CONFIG"
 #: User name of the Basic credentials that Label Studio sends us; the password is the secret.
 BASIC_USER = "illume"
 #: Header that carries the secret on webhooks.
@@ -29,7 +32,7 @@ class Settings(BaseSettings):
     """Everything that can be set. Environment names are the field names with ILLUME_ in front."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ILLUME_", toml_file=TOML_FILE, extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix="ILLUME_", extra="forbid", frozen=True, env_ignore_empty=True
     )
 
     data_dir: Path = Field(Path(".illume"), description="database, adapters, picture cache, runs")
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file())
 
     @field_validator("temperatures", "allowed_image_hosts", mode="before")
     @classmethod
@@ -119,6 +122,18 @@ class Settings(BaseSettings):
         return self.label_studio_token.get_secret_value()
 
 
+def toml_file() -> Path:
+    """The settings file: ILLUME_CONFIG, or illume.toml in the current folder.
+
+    Raises:
+        SettingsError: ILLUME_CONFIG names a file that is not there.
+    """
+    named = os.environ.get(TOML_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingsError(f"{TOML_VARIABLE}={named!r}: there is no such file.", todo="Correct the path.")
+    return Path(named or TOML_FILE)
+
+
 def _kept_secret(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -147,12 +162,15 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: lists every wrong setting at once, with its value (secrets left out).
     """
+    given = {key: value for key, value in overrides.items() if value is not None}
     try:
-        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+        return Settings(**given)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{toml_file()} is not TOML: {error}.", todo="Correct that line.") from error
     except ValidationError as error:
         raise SettingsError(
             "\n".join(_explain(problem) for problem in error.errors()),
-            todo=f"Mend them in the environment or in {TOML_FILE}.",
+            todo=f"Mend them in the environment or in {toml_file()}.",
         ) from error
 
 

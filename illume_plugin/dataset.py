@@ -62,7 +62,7 @@ def build_training_set(
     """
     votes = _count(p for p in preferences if p.project_id == project_id)
     by_id = {task.task_id: task for task in sorted(tasks, key=_by_content) if task.project_id == project_id}
-    mine = [by_id[task_id] for task_id in sorted(by_id)]
+    mine = by_id.values()
     held_out = tuple(
         _judged(task, votes.get(task.task_id, {})) for task in mine if is_held_out(task, held_out_fraction)
     )

@@ -84,6 +84,7 @@ h = HELD_OUT[0]
         ([vote(a, "x")], [("x", 1.0)]),
         ([vote(a, "x"), vote(a, "x")], [("x", 1.0)]),
         ([vote(a, "x", U)], []),
+        ([vote(a, "x"), vote(a, "x"), vote(a, "x", U, 2)], []),
         ([vote(a, "x"), vote(a, "x", U, 2)], []),
         ([vote(a, "x"), vote(a, "x", F, 2), vote(a, "x", U, 3)], [("x", pytest.approx(2 / 3))]),
         ([vote(a, "x"), vote(a, "y"), vote(a, "z", U)], [("x", 1.0), ("y", 1.0)]),
@@ -115,6 +116,12 @@ def test_a_training_set_in_full() -> None:
         JudgedTask(h, f"/data/{h}.png", "What is it?", "a dog", ("it barks",), ("it flies",)),
     )
     assert it.project_id == 1
+
+
+def test_of_two_states_of_a_task_the_choice_does_not_depend_on_order() -> None:
+    states = [task(a), replace(task(a), answer="a cat")]
+    one, other = (build_training_set(1, each, [vote(a, "x")]) for each in (states, states[::-1]))
+    assert one == other
 
 
 def test_held_out_tasks_nobody_agrees_on_are_there_without_texts() -> None:

@@ -154,6 +154,13 @@ def test_without_outcomes_the_intervals_are_compared(
     assert decide(bare("v0001", m=before), bare("v0002", m=after)).verdict is verdict
 
 
+def test_where_there_are_outcomes_the_intervals_do_not_count() -> None:
+    before, after = flips(0, 2)
+    a = EvaluationReport("v0001", "t", {"m": Metric(1.0, 0.9, 1.0, 2)}, {"m": tuple(before)})
+    b = EvaluationReport("v0002", "t", {"m": Metric(0.0, 0.0, 0.1, 2)}, {"m": tuple(after)})
+    assert decide(a, b).verdict is PROMOTE
+
+
 GOOD = {"preference_accuracy": [1.0, 0.0, 1.0], "answer_accuracy": [1.0, 1.0, 1.0]}
 
 

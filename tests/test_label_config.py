@@ -60,6 +60,7 @@ def test_names_of_image_and_keys_are_free() -> None:
         ("$answer then $question", ("question", "answer")),
         ("$answer then $prompt", ("prompt", "answer")),
         ("$question then $label", ("question", "label")),
+        ("$label then $question", ("question", "label")),
         ("$first $second", ("first", "second")),
         ("$question", ("question", "answer")),
         ("$a $b $c", ("question", "answer")),

@@ -273,7 +273,7 @@ def test_an_exchange_without_a_token(server: FakeLabelStudio, door: LabelStudio,
         door.version()
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://[", "/path"])
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://host:port", "/path"])
 def test_an_address_that_is_none(url: str) -> None:
     with pytest.raises(LabelStudioError, match="opens in a browser"):
         LabelStudio(url, PAT)

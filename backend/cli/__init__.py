@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -29,8 +31,13 @@ class PlainErrors(click.Group):
     cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="illume")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file to use instead of illume.toml.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def main(*, verbose: bool) -> None:
+def main(*, config: Path | None, verbose: bool) -> None:
     """ILLUME for Label Studio: a vision-language model learns from ticks to explain its answers.
 
     \b
@@ -40,6 +47,8 @@ def main(*, verbose: bool) -> None:
 
     Settings come from ILLUME_* environment variables or from illume.toml in the current folder.
     """
+    if config:
+        os.environ["ILLUME_CONFIG"] = str(config.absolute())
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

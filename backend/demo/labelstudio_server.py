@@ -93,6 +93,10 @@ class LabelStudioServer:
                 progress(f"Label Studio is starting ({waited:.0f} s; the first start takes about a minute)")
             time.sleep(_POLL_S)
 
+    def check(self) -> None:
+        """Make sure that the process runs; ProcessError otherwise."""
+        self.child.check()
+
     def stop(self) -> None:
         """Stop the process; harmless when it does not run."""
         self.child.stop()

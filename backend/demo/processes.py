@@ -16,7 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 from illume_plugin.errors import IllumeError
 
@@ -45,7 +46,7 @@ class Child:
     ) -> None:
         self.name = name
         self.log = log
-        self._command = list(command)
+        self.command = list(command)
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
@@ -62,7 +63,7 @@ class Child:
             self._log_start = log.tell()
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-                    self._command,
+                    self.command,
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -115,11 +116,27 @@ class Child:
                 os.killpg(self._process.pid, number)
 
 
+class Startable(Protocol):
+    """What a Supervisor takes charge of: a Child, or something made of one."""
+
+    def start(self) -> None: ...
+
+    def check(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+StartableT = TypeVar("StartableT", bound=Startable)
+
+
 class Supervisor:
-    """Starts children in order and stops them in reverse order when its `with` block ends, however."""
+    """Starts processes in order and stops them in reverse order when its `with` block ends, however.
+
+    To be used in the main thread, which Python's signals need, and inside `stop_on_terminate`.
+    """
 
     def __init__(self) -> None:
-        self._children: list[Child] = []
+        self._processes: list[Startable] = []
 
     def __enter__(self) -> Supervisor:
         return self
@@ -127,27 +144,32 @@ class Supervisor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._children:
-            self._children.pop().stop()
+        with _deaf_to_signals():  # an impatient second Ctrl-C must not leave processes behind
+            while self._processes:
+                self._processes.pop().stop()
 
-    def start(self, child: Child) -> Child:
-        """Start a child and take charge of it."""
-        self._children.append(child)
-        child.start()
-        return child
+    def take(self, process: StartableT) -> StartableT:
+        """Take charge of a process that the caller starts."""
+        self._processes.append(process)
+        return process
+
+    def start(self, process: StartableT) -> StartableT:
+        """Take charge of a process and start it."""
+        self.take(process).start()
+        return process
 
     def check(self) -> None:
-        """Make sure that all children run; ProcessError names the one that does not."""
-        for child in self._children:
-            child.check()
+        """Make sure that all of them run; ProcessError names the one that does not."""
+        for process in self._processes:
+            process.check()
 
     def wait(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Watch the children until `until()` is true or somebody asks us to stop (Ctrl-C, SIGTERM).
+        """Watch them until `until()` is true or Ctrl-C.
 
         Raises:
-            ProcessError: a child has ended by itself.
+            ProcessError: one of them has ended by itself.
         """
-        with stop_on_terminate(), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             while not until():
                 self.check()
                 time.sleep(_POLL_S)
@@ -156,15 +178,21 @@ class Supervisor:
 @contextlib.contextmanager
 def stop_on_terminate() -> Iterator[None]:
     """Within this block SIGTERM acts like Ctrl-C, so that `with` and `finally` do their work."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require_free_port(port: int, option: str) -> None:

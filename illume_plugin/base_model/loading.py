@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from illume_plugin.base_model.adapters import Adapters
@@ -19,7 +20,16 @@ from illume_plugin.errors import ModelError
 HINTS_FILE = "illume.json"
 
 # What transformers raises for a model it cannot load; which one depends on the architecture.
-_LOAD_ERRORS = (OSError, ValueError, ImportError, AttributeError, TypeError, KeyError, RuntimeError)
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    ImportError,
+    AttributeError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)

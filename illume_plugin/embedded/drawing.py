@@ -11,7 +11,7 @@ from illume_plugin.embedded.scene import CANVAS, CELL, GRID, Scene, Thing
 Rgb = tuple[int, int, int]
 
 BACKGROUND: Rgb = (236, 236, 232)
-#: Faint lines between the cells help people to name a place; to the shipped weights they are nearly invisible.
+#: Faint lines between the cells help people to name a place; the shipped weights hardly see them.
 GRID_LINE: Rgb = (218, 218, 213)
 OUTLINE: Rgb = (40, 40, 40)
 COLORS: Mapping[str, Rgb] = {

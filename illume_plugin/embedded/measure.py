@@ -222,9 +222,11 @@ def _batches(asked: Sequence[Messages]) -> Iterator[list[Messages]]:
 
 def _versions(path: Path) -> dict[str, str]:
     """What a reader needs to tell whether two measurements may be compared."""
-    weights = hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+    weights = hashlib.sha256()
+    for shard in sorted(path.glob("*.safetensors")):
+        weights.update(shard.read_bytes())
     packages = {name: version(name) for name in ("torch", "transformers", "pillow")}
-    return {"weights_sha256": weights, "python": platform.python_version(), **packages}
+    return {"weights_sha256": weights.hexdigest(), "python": platform.python_version(), **packages}
 
 
 EPILOG = """\b

@@ -154,8 +154,9 @@ class ImageStore:
             except httpx.TimeoutException as error:
                 raise self._too_slow(visit, image, self._timeout_s) from error
             except httpx.RequestError as error:
+                reason = str(error).rstrip(".")
                 raise ImageError(
-                    f"{visit.url.host} cannot be reached for the picture {image!r}: {error}.",
+                    f"{visit.url.host} cannot be reached for the picture {image!r}: {reason}.",
                     todo="See that the address is right and the server is up.",
                 ) from error
         raise ImageError(f"The picture {image!r} is redirected more than {_MAX_REDIRECTS} times.")

@@ -60,7 +60,7 @@ def _no_answer(request: httpx.Request, error: httpx.RequestError) -> LabelStudio
             todo="See whether it is busy or restarting, then try again.",
         )
     return LabelStudioError(
-        f"Label Studio at {where} cannot be reached for {_asked(request)}: {error}.",
+        f"Label Studio at {where} cannot be reached for {_asked(request)}: {str(error).rstrip('.')}.",
         todo="Start Label Studio, or correct its address (scheme, host and port).",
     )
 

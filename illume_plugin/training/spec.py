@@ -35,6 +35,8 @@ class RunSpec:
         parent_version: its version, `v0000` for the base model.
         images: picture of a row, as Label Studio names it -> local file.
         evaluate_at_most: held-out tasks that are evaluated; more are drawn from by the seed.
+        device: where to train; None: the first GPU, or else the processor.
+        trust_remote_code: run code that comes with the base model; off unless asked for by name.
     """
 
     base_model: str
@@ -44,6 +46,8 @@ class RunSpec:
     images: Mapping[str, str]
     config: TrainConfig = field(default_factory=TrainConfig)
     evaluate_at_most: int = 200
+    device: str | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,10 @@ def read_result(run_dir: Path) -> RunResult:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file so that a reader sees all of it or nothing."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, allow_nan=False)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -1,0 +1,63 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3.11
+BIN := .venv/bin
+LS := .venv-labelstudio/bin
+TORCH ?= torch==2.13.0
+
+.PHONY: help install demo test test-fast lint format screenshots clean browser
+
+help:
+	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
+	@echo "make test         lint and every test: fast ones first, then live ones (Label Studio, browser)"
+	@echo "make test-fast    lint and the tests that need no torch, no Label Studio, no browser"
+	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
+	@echo "make screenshots  run the live test and put its pictures into docs/"
+	@echo "make clean        remove both environments and caches (not the demo's data in .demo)"
+
+install: .venv/.installed .venv-labelstudio/.installed
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not that. Name one: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "== installing ILLUME into .venv (the first time this takes some minutes)"
+	@$(PYTHON) -m venv .venv
+	@# torch first: with a CPU build chosen here, nothing later pulls the CUDA one
+	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,ls-ml]'
+	@# --no-deps: its pins hold Flask 1.1 and Jinja2 3.0, its code runs on today's (docs/adr/0001)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps label-studio-ml==1.0.9
+	@touch $@
+
+.venv-labelstudio/.installed:
+	@echo "== installing Label Studio into .venv-labelstudio (the first time this takes some minutes)"
+	@$(PYTHON) -m venv .venv-labelstudio
+	@.venv-labelstudio/bin/pip install --quiet --disable-pip-version-check label-studio==1.23.2
+	@touch $@
+
+demo: install
+	@$(BIN)/illume demo $(ARGS)
+
+browser:
+	@test -x "$${CHROMIUM:-/usr/bin/chromium}" || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "== installing chromium for the browser tests"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+	  else echo "The browser tests need Chromium: install it, or name it: CHROMIUM=/path/to/chromium make $(MAKECMDGOALS)"; exit 1; fi; }
+
+lint: .venv/.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test-fast: lint
+	@$(BIN)/pytest -q -m 'not torch and not live'
+
+test: test-fast .venv-labelstudio/.installed browser
+	@$(BIN)/pytest -q -m 'torch and not live'
+	@$(BIN)/pytest -q -m live
+
+screenshots: install browser
+	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py
+
+clean:
+	rm -rf .venv .venv-labelstudio .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,264 @@
+"""`illume demo`: a real Label Studio, the backend, the worker, a project with candidates, in one folder.
+
+Every step looks first at what is there, so a second start takes seconds and a broken one is completed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+import label_config
+from backend.connect import Connector, check_reachable
+from backend.demo.bootstrap import personal_access_token
+from backend.demo.labelstudio_server import LabelStudioServer
+from backend.demo.pictures import Pictures, make_pictures
+from backend.demo.processes import Child, ProcessError, Supervisor, require_free_port, stop_on_terminate
+from backend.demo.project import ensure_project
+from backend.presample import unpushed, waiting
+from backend.service import Service
+from backend.settings import load_settings
+from illume_plugin.labelstudio import LabelStudio
+from illume_plugin.store import candidates, projects
+
+USER = "demo@example.com"
+TITLE = "Explain the picture (ILLUME demo)"
+SEED = 7
+#: Loading the base model and sampling 60 tasks takes about a minute on two cores.
+CANDIDATES_WITHIN_S = 900.0
+BACKEND_WITHIN_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tour:
+    """What the demo is asked for.
+
+    Attributes:
+        folder: everything the demo makes lies below it.
+        label_studio: the `label-studio` program.
+        tasks: number of tasks.
+        port, label_studio_port: loopback ports of the backend and of Label Studio.
+        say: shows a line of progress.
+    """
+
+    folder: Path
+    label_studio: Path
+    tasks: int
+    port: int
+    label_studio_port: int
+    say: Callable[[str], None]
+
+    @property
+    def url(self) -> str:
+        """Where Label Studio answers."""
+        return f"http://127.0.0.1:{self.label_studio_port}"
+
+    @property
+    def config(self) -> Path:
+        """The settings file of the demo's backend."""
+        return self.folder / "illume.toml"
+
+
+def run(tour: Tour) -> None:
+    """Set everything up, say where to click, and run until Ctrl-C.
+
+    Raises:
+        ProcessError: a port is taken, a program is missing or ends by itself.
+        LabelStudioError: Label Studio refuses a step.
+    """
+    tour.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(tour.folder), stop_on_terminate(), Supervisor() as supervisor:
+        try:
+            require_free_port(tour.label_studio_port, "--label-studio-port")
+            require_free_port(tour.port, "--port")
+            project_id = _set_up(tour, supervisor)
+            _tell(tour, project_id)
+            supervisor.wait()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            (tour.folder / "ready.json").unlink(missing_ok=True)
+            tour.say("Stopping what the demo started ...")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make sure that no other demo runs in this folder; the lock goes with the process, however it ends."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ProcessError(
+                f"A demo runs in {folder} already.",
+                todo="Use it, or end it with Ctrl-C where it was started.",
+            ) from error
+        yield
+
+
+def _set_up(tour: Tour, supervisor: Supervisor) -> int:
+    password = _kept(tour.folder / "password")
+    tour.say("1/6  starting Label Studio (the first time it makes its database: about a minute)")
+    server = _label_studio(tour, supervisor, password)
+    tour.say(f"2/6  drawing {tour.tasks} pictures")
+    pictures = _pictures(tour)
+    server.wait_until_ready(lambda line: tour.say(f"     {line}"))
+    tour.say("3/6  signing in, making a personal access token")
+    token = personal_access_token(tour.url, USER, password, tour.folder / "token")
+    _write_config(tour, token)
+    with LabelStudio(tour.url, token, timeout_s=60.0) as label_studio:
+        tour.say("4/6  project, labelling configuration, tasks")
+        project_id = ensure_project(label_studio, TITLE, label_config.read("select"), pictures)
+        tour.say("5/6  starting backend and worker, connecting them with Label Studio")
+        backend = supervisor.start(_illume(tour, "serve"))
+        _wait_for_backend(tour, backend)
+        service = Service(load_settings())
+        try:
+            for change in Connector(service, label_studio, project_id).changes():
+                tour.say(f"     {change.text}")
+                change.apply()
+            check_reachable(label_studio, project_id, service.settings.backend_url)
+            worker = supervisor.start(_illume(tour, "worker"))
+            tour.say("6/6  sampling candidates for every task")
+            _wait_for_candidates(tour, service, project_id, worker)
+        finally:
+            service.close()
+    return project_id
+
+
+def _label_studio(tour: Tour, supervisor: Supervisor, password: str) -> LabelStudioServer:
+    server = LabelStudioServer(
+        tour.label_studio,
+        tour.folder / "label-studio",
+        tour.label_studio_port,
+        tour.folder / "files",
+        USER,
+        password,
+    )
+    return supervisor.start(server)
+
+
+def _pictures(tour: Tour) -> Pictures:
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2.0:
+            last = time.monotonic()
+            tour.say(f"     {done}/{total}")
+
+    return make_pictures(tour.folder / "files" / "pictures", tour.tasks, SEED, progress)
+
+
+def _write_config(tour: Tour, token: str) -> None:
+    """Settings of serve, worker and of `illume --config`; ILLUME_* variables still win over them."""
+    values = {
+        "data_dir": str((tour.folder / "illume").absolute()),
+        "label_studio_url": tour.url,
+        "label_studio_token": token,
+        "backend_url": f"http://127.0.0.1:{tour.port}",
+        "port": tour.port,
+        "train_after": 120,
+    }
+    # every JSON string and number here is the same in TOML
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    draft = tour.config.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write("# Made by `illume demo`; written anew at every start.\n" + "\n".join(lines) + "\n")
+    draft.replace(tour.config)
+    os.environ["ILLUME_CONFIG"] = str(tour.config.absolute())
+
+
+def _illume(tour: Tour, command: str) -> Child:
+    return Child(
+        f"illume {command}",
+        [sys.executable, "-m", "backend.cli", command],
+        environment=os.environ,
+        log=tour.folder / f"{command}.log",
+    )
+
+
+def _wait_for_backend(tour: Tour, backend: Child) -> None:
+    url = f"http://127.0.0.1:{tour.port}/health"
+    started = time.monotonic()
+    while time.monotonic() - started < BACKEND_WITHIN_S:
+        backend.check()
+        try:
+            if httpx.get(url, timeout=2.0, trust_env=False).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    raise ProcessError(
+        f"illume serve did not answer at {url} in {BACKEND_WITHIN_S:.0f} s.", todo=backend.tail()
+    )
+
+
+def _wait_for_candidates(tour: Tour, service: Service, project_id: int, worker: Child) -> None:
+    started, shown = time.monotonic(), -1
+    while True:
+        worker.check()
+        with service.store.read() as conn:
+            project = projects.get(conn, project_id)
+            key = {"version": project.active_version, "plan": service.plan.hash}
+            total = projects.count_tasks(conn, project_id)
+            sampled, pushed = candidates.count(conn, project_id, **key)
+        if not waiting(service, project) and not unpushed(service, project):
+            return
+        if sampled != shown:
+            tour.say(f"     {sampled}/{total} sampled, {pushed} in Label Studio")
+            shown = sampled
+        if time.monotonic() - started > CANDIDATES_WITHIN_S:
+            raise ProcessError(
+                f"Only {pushed} of {total} tasks have candidates after {CANDIDATES_WITHIN_S:.0f} s.",
+                why=f"The end of the worker's log:\n{worker.tail()}\n",
+                todo=f"All of it is in {worker.log}.",
+            )
+        time.sleep(1.0)
+
+
+def _tell(tour: Tour, project_id: int) -> None:
+    illume = f"{Path(sys.executable).parent / 'illume'} --config {tour.config}"
+    stream = f"{tour.url}/projects/{project_id}/data?labeling=1"
+    password = _kept(tour.folder / "password")
+    ready = {"url": tour.url, "project": project_id, "stream": stream, "user": USER}
+    draft = tour.folder / "ready.json.new"
+    draft.write_text(json.dumps(ready), encoding="utf-8")
+    draft.replace(tour.folder / "ready.json")
+    tour.say(
+        f"""
+Ready.
+
+  Open      {stream}
+  Login     {USER}
+  Password  {password}
+
+  1. Tick every explanation that is true of the picture and supports the answer: keys 1 to 6,
+     N for none of them, Ctrl+Enter submits and brings the next task.
+  2. After a dozen tasks press Start Training ({tour.url}/projects/{project_id}/settings/ml, the three
+     dots of ILLUME), or run: {illume} train
+  3. A minute later new tasks show candidates of the new version, if it is better.
+
+  What happens:  {illume} runs      {illume} versions      {illume} doctor
+  Logs:          {tour.folder}/serve.log  {tour.folder}/worker.log
+
+Ctrl-C ends the demo; start it again and it goes on where it was."""
+    )
+
+
+def _kept(path: Path) -> str:
+    """A password made at the first start and kept, readable by its owner only."""
+    if not path.is_file():
+        draft = path.with_suffix(".new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(9))
+        draft.replace(path)
+    return path.read_text(encoding="utf-8").strip()

@@ -1,0 +1,82 @@
+"""A real Label Studio for the live tests: one per session, on loopback, with its data in a scratch folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from loopback import Loopback
+
+from backend.demo.bootstrap import personal_access_token
+from backend.demo.labelstudio_server import LabelStudioServer
+from illume_plugin.labelstudio import LabelStudio
+
+USERNAME = "live@example.com"
+PASSWORD = "live-tests-only"
+
+
+@dataclass(frozen=True)
+class LiveLabelStudio:
+    """A running Label Studio with one user."""
+
+    url: str
+    username: str
+    password: str
+    token: str
+    executable: Path
+    folder: Path
+    document_root: Path
+
+    @contextmanager
+    def door(self) -> Iterator[LabelStudio]:
+        with LabelStudio(self.url, self.token, timeout_s=60) as door:
+            yield door
+
+
+def executable() -> Path:
+    """The `label-studio` program. Its absence is a failure: a skipped live test proves nothing."""
+    repository = Path(__file__).resolve().parents[2]
+    found = Path(
+        os.environ.get("LABEL_STUDIO_EXECUTABLE") or repository / ".venv-labelstudio/bin/label-studio"
+    )
+    if not found.is_file():
+        pytest.fail(f"Label Studio is not installed at {found}: run make install")
+    return found
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """An HTTP server on loopback whose routes the test sets."""
+    server = Loopback()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveLabelStudio]:
+    """Started once (about a minute), stopped at the end."""
+    folder = tmp_path_factory.mktemp("label-studio")
+    server = LabelStudioServer(
+        executable(), folder / "data", free_port(), folder / "files", USERNAME, PASSWORD
+    )
+    server.start()
+    try:
+        server.wait_until_ready(print)
+        token = personal_access_token(server.url, USERNAME, PASSWORD, folder / "token")
+        yield LiveLabelStudio(
+            server.url, USERNAME, PASSWORD, token, server.executable, server.folder, server.document_root
+        )
+    finally:
+        server.stop()

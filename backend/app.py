@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Paths anybody may ask: they say nothing beyond "up".
 OPEN_PATHS = frozenset({"/", "/health"})
 #: Set in the WSGI environment when the secret stood in the path.
-PATH_SECRET_SHOWN = "illume.path_secret_shown"
+PATH_SECRET_SHOWN = "illume.path_secret_shown"  # noqa: S105 - a name
 
 
 def create_app(settings: Settings, *, service: Service | None = None) -> Flask:

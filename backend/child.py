@@ -39,7 +39,7 @@ class TrainingChild:
         if self.threads:
             environment["OMP_NUM_THREADS"] = str(self.threads)
         self._log = (self.folder / LOG_FILE).open("wb")
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
             [sys.executable, "-m", "illume_plugin.training.child", str(self.folder), "--watch-stdin"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -159,7 +159,8 @@ def check_reachable(label_studio: LabelStudio, project_id: int, url: str) -> Non
     ours = [b for b in label_studio.backends(project_id) if b.url.rstrip("/") == url]
     if ours and ours[0].state != "CO":
         raise LabelStudioError(
-            f"Label Studio does not get through to {url} (state {ours[0].state}: {ours[0].error or 'no reason'}).",
+            f"Label Studio does not get through to {url} "
+            f"(state {ours[0].state}: {ours[0].error or 'no reason given'}).",
             why="It can neither show live candidates nor send annotations.",
-            todo="Start it with `illume serve`, and set ILLUME_BACKEND_URL to an address that Label Studio reaches.",
+            todo="Start it with `illume serve`, and set ILLUME_BACKEND_URL to where Label Studio reaches it.",
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-import requests
+import httpx
 
 from backend.connect import TITLE
 from backend.service import Service
@@ -72,8 +72,8 @@ def _failure(name: str, error: IllumeError) -> Check:
 def _backend_answers(settings: Settings) -> Check:
     url = f"{settings.backend_url}/health"
     try:
-        answer = requests.get(url, timeout=HEALTH_TIMEOUT_S, allow_redirects=False)
-    except requests.RequestException as error:
+        answer = httpx.get(url, timeout=HEALTH_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as error:
         return Check(
             "backend",
             Outcome.FAILED,

@@ -25,7 +25,7 @@ TOML_VARIABLE = "ILLUME_CONFIG"
 #: User name of the Basic credentials that Label Studio sends us; the password is the secret.
 BASIC_USER = "illume"
 #: Header that carries the secret on webhooks.
-SECRET_HEADER = "X-Illume-Secret"
+SECRET_HEADER = "X-Illume-Secret"  # noqa: S105 - a name
 
 
 class Settings(BaseSettings):
@@ -116,8 +116,8 @@ class Settings(BaseSettings):
             raise SettingsError(
                 "No Label Studio token is set.",
                 why="Without it tasks and pictures cannot be read and candidates cannot be pushed.",
-                todo=f"In {self.label_studio_url} open Account & Settings, Personal Access Token, create one, "
-                "and set ILLUME_LABEL_STUDIO_TOKEN.",
+                todo=f"In {self.label_studio_url} open Account & Settings, Personal Access Token, create "
+                "one, and set ILLUME_LABEL_STUDIO_TOKEN.",
             )
         return self.label_studio_token.get_secret_value()
 

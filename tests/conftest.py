@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+
+if os.environ.get("ILLUME_TESTS_WITHOUT_LABEL_STUDIO_ML"):
+    sys.modules["label_studio_ml"] = None  # type: ignore[assignment]
 
 import label_config
 from backend.app import create_app
@@ -26,6 +30,8 @@ from illume_plugin.types import Candidate, Task
 PAYLOADS = Path(__file__).parent / "payloads"
 SELECT = label_config.read("select")
 SECRET = "a-secret-for-tests"
+#: Variables for the tests themselves.
+KEPT = {"LABEL_STUDIO_EXECUTABLE", "ILLUME_SCREENSHOTS", "ILLUME_CONFIG"}
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -39,7 +45,7 @@ def recorded(name: str) -> dict[str, Any]:
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the developer's shell or folder reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("ILLUME_", "LABEL_STUDIO_")) and name != "LABEL_STUDIO_EXECUTABLE":
+        if name.startswith(("ILLUME_", "LABEL_STUDIO_")) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -71,9 +71,7 @@ def check_answer(answer: dict[str, Any], body: dict[str, Any]) -> None:
         assert check_prediction(config, item) == []
         assert item["model_version"] == "v0000"
         (region,) = item["result"]  # the texts alone: nothing is ticked beforehand
-        assert sorted(region["value"]["text"]) == [
-            f"a dog reason {k} by None" for k in range(3)
-        ], one["id"]
+        assert sorted(region["value"]["text"]) == [f"a dog reason {k} by None" for k in range(3)], one["id"]
 
 
 def test_health_needs_no_secret_and_no_model(stranger: FlaskClient, generator: SayingGenerator) -> None:
@@ -102,7 +100,9 @@ def test_setup_gives_the_active_version_as_a_string(client: FlaskClient) -> None
 
 
 def test_setup_names_the_tags_that_are_missing(client: FlaskClient) -> None:
-    answer = client.post("/setup", json={"project": "7.1", "schema": "<View><Image name='i' value='$i'/></View>"})
+    answer = client.post(
+        "/setup", json={"project": "7.1", "schema": "<View><Image name='i' value='$i'/></View>"}
+    )
     assert answer.status_code == 422
     assert "cand" in answer.get_json()["detail"]
     assert "fits" in answer.get_json()["detail"]
@@ -111,7 +111,9 @@ def test_setup_names_the_tags_that_are_missing(client: FlaskClient) -> None:
 def test_predict_keeps_length_and_order(client: FlaskClient, connected: int) -> None:
     order = [5, 3, 9, 1, 7]
     results = predict(client, [task(i, answer=f"answer{i}") for i in order]).get_json()["results"]
-    assert [item["result"][0]["value"]["text"][0].split()[0] for item in results] == [f"answer{i}" for i in order]
+    assert [item["result"][0]["value"]["text"][0].split()[0] for item in results] == [
+        f"answer{i}" for i in order
+    ]
 
 
 def test_the_same_task_gets_the_same_candidates_in_the_same_order(

@@ -132,16 +132,19 @@ def runs(project_id: int | None, limit: int) -> None:
     if not found:
         click.echo("No run yet. Start one with `illume train`.")
     for run in found:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
-        became = f"{run.parent} -> {run.version}" if run.version else f"from {run.parent}"
-        click.echo(
-            f"{run.run_id:5d}  {when}  project {run.project_id}  {run.state.value:9s}  {became}  by {run.trigger}"
-        )
-        if run.state.value == "running":
-            click.echo(f"       {_progress_line(run)}")
-        for reason in [run.error, *run.report.get("reasons", [])]:
-            if reason:
-                click.echo(f"       {reason}")
+        _show_run(run)
+
+
+def _show_run(run: Run) -> None:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created_at))
+    became = f"{run.parent} -> {run.version}" if run.version else f"from {run.parent}"
+    head = f"{run.run_id:5d}  {when}  project {run.project_id}  {run.state.value:9s}  {became}"
+    click.echo(f"{head}  by {run.trigger}")
+    if run.state.value == "running":
+        click.echo(f"       {_progress_line(run)}")
+    for reason in [run.error, *run.report.get("reasons", [])]:
+        if reason:
+            click.echo(f"       {reason}")
 
 
 @main.command()
@@ -188,9 +191,8 @@ def versions(project_id: int | None) -> None:
             f"data {meta.training_set[:12]}"
         )
         for name, metric in dict(meta.metrics.get("challenger", {})).items():
-            click.echo(
-                f"       {name} {metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}] n={metric['n']}"
-            )
+            interval = f"[{metric['low']:.3f}, {metric['high']:.3f}]"
+            click.echo(f"       {name} {metric['value']:.3f} {interval} n={metric['n']}")
 
 
 @main.command()

@@ -96,10 +96,12 @@ class Adapters:
         """Forget adapter `name`; the last one to go leaves the bare base model."""
         with self._lock:
             self._must_have(name)
-            if self.names == [name]:
-                self._model = self._model.unload()
-            else:
+            others = [other for other in self.names if other != name]
+            if others:
+                self._model.set_adapter(others[0], inference_mode=True)  # one in use cannot be deleted
                 self._model.delete_adapter(name)
+            else:
+                self._model = self._model.unload()
 
     def save(self, name: str, folder: Path) -> None:
         """Write adapter `name` as a plain PEFT folder: weights as safetensors, configuration as JSON.

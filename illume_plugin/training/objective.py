@@ -34,7 +34,7 @@ def mixed_loss(logits: torch.Tensor, batch: Batch, counts: torch.Tensor, w: floa
     )
     answer = (losses * _answer_weights(batch)).sum()
     rationale = (losses * _rationale_weights(batch)).sum()
-    safe = counts.clamp(min=torch.finfo(counts.dtype).tiny)  # nothing to count: 0 / tiny = 0
+    safe = torch.where(counts > 0, counts, 1.0)  # nothing to count: the sum is 0 as well
     return torch.stack([answer, w * rationale]).div(safe).sum()
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from live.conftest import LiveLabelStudio, free_port
 from loopback import Loopback
 
 import label_config
@@ -24,6 +23,7 @@ from illume_plugin.images import ImageStore
 from illume_plugin.labelstudio import LabelStudio, TokenRefusedError
 from illume_plugin.labelstudio.client import HANDFUL
 from illume_plugin.types import Task
+from live.conftest import LiveLabelStudio, free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 

@@ -169,7 +169,7 @@ class Labeller:
         self.page.fill("input[name=email]", self.demo.user)
         self.page.fill("input[name=password]", self.demo.password)
         self.page.click("button[type=submit]")
-        self.page.wait_for_url("**/projects**")
+        self.page.wait_for_url(lambda url: "/user/login" not in url)
 
     def open_stream(self) -> None:
         self.page.goto(self.demo.stream)

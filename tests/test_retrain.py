@@ -1,0 +1,309 @@
+"""A run from snapshot to switch, with a stand-in for the training process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import SELECT, SayingGenerator
+
+import backend.retrain
+from backend.retrain import Retrain, due, snapshot
+from backend.service import Service
+from illume_plugin.errors import RunError
+from illume_plugin.registry import Registry
+from illume_plugin.store import events, projects, runs
+from illume_plugin.training.spec import ADAPTER_FOLDER, RESULT_FILE, RunResult, read_spec, write_json
+from illume_plugin.types import EvaluationReport, Metric, Run, RunState
+
+TASKS = 30
+
+
+def submitted(task_id: int, ticks: list[str], annotation_id: int | None = None) -> dict[str, Any]:
+    texts = [f"text {k} of {task_id}" for k in range(1, 4)]
+    meta = {"illume": {"model_version": "v0000", "texts": texts}}
+    result = [
+        {"from_name": "cand", "type": "textarea", "value": {"text": texts}, "meta": meta},
+        {"from_name": "fits", "type": "choices", "value": {"choices": ticks}},
+    ]
+    data = {"image": f"/data/upload/2/{task_id}.png", "question": f"q{task_id}", "answer": "a"}
+    annotation = {
+        "id": annotation_id or 100 + task_id,
+        "task": task_id,
+        "updated_at": "2026-11-22T00:00:00Z",
+        "result": result,
+        "was_cancelled": False,
+        "completed_by": 1,
+    }
+    task = {"id": task_id, "data": data}
+    return {"action": "ANNOTATION_CREATED", "annotation": annotation, "task": task, "project": {"id": 2}}
+
+
+@pytest.fixture
+def labelled(service: Service, connected: int) -> Service:
+    """Project 2 with 30 submitted tasks, two candidates of three ticked on each."""
+    for task_id in range(1, TASKS + 1):
+        service.receive(submitted(task_id, ["c1", "c3"]))
+    service.apply_events()
+    return service
+
+
+def report(version: str, training_set: str, accuracy: float, n: int = 40) -> EvaluationReport:
+    right = round(accuracy * n)
+    outcomes = tuple([1.0] * right + [0.0] * (n - right))
+    metric = Metric(value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1, n=n)
+    return EvaluationReport(version, training_set, {"answer_accuracy": metric}, {"answer_accuracy": outcomes})
+
+
+class StandInChild:
+    """Ends at once with a result: the challenger is as good as `challenger` says."""
+
+    challenger = 0.9
+    started = 0
+    during: Callable[[], None] = staticmethod(lambda: None)
+    error: RunError | None = None
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        self.folder = folder
+        self.left = 2
+
+    def __enter__(self) -> StandInChild:
+        type(self).started += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def running(self) -> bool:
+        self.left -= 1
+        return self.left > 0
+
+    def wait(self, seconds: float) -> None:
+        type(self).during()
+
+    def progress(self) -> dict[str, Any]:
+        return {"stage": "training", "step": 1, "steps": 2}
+
+    def result(self) -> RunResult:
+        if self.error:
+            raise self.error
+        spec = read_spec(self.folder)
+        adapter = self.folder / ADAPTER_FOLDER
+        adapter.mkdir()
+        (adapter / "adapter_model.safetensors").write_bytes(b"weights")
+        (adapter / "adapter_config.json").write_text("{}")
+        content = spec.training_set.content_hash
+        result = RunResult(
+            active=report(spec.parent_version, content, 0.9),
+            challenger=report("challenger", content, self.challenger),
+            seconds=1.0,
+            rows=len(spec.training_set.rows),
+            steps=2,
+            base_model_hash="abc",
+            versions={},
+        )
+        write_json(self.folder / RESULT_FILE, asdict(result))
+        return result
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> type[StandInChild]:
+    class Fresh(StandInChild):
+        pass
+
+    monkeypatch.setattr(backend.retrain, "TrainingChild", Fresh)
+    return Fresh
+
+
+def run_now(service: Service) -> Run:
+    service.request_training(2, trigger="test")
+    ended = Retrain(service, owner="worker").claim_and_run()
+    assert ended is not None
+    return ended
+
+
+def active(service: Service) -> str:
+    with service.store.read() as conn:
+        return projects.get(conn, 2).active_version
+
+
+def test_a_good_adapter_is_published_and_serves(
+    labelled: Service, child: type[StandInChild], generator: SayingGenerator
+) -> None:
+    run = run_now(labelled)
+    assert run.state is RunState.PROMOTED, run.error
+    assert (run.parent, run.version) == ("v0000", "v0001")
+    assert run.report["reasons"]
+    assert active(labelled) == "v0001"
+    assert labelled.setup(2, SELECT) == "v0001"
+    assert generator.adapters == {"p2-v0001"}, "it was loaded before it was switched to"
+    meta = labelled.registry.verify(2, "v0001")
+    assert meta.training_set == run.training_set
+    assert meta.config["run_id"] == run.run_id
+    assert not list((labelled.settings.data_dir / "runs").iterdir())
+
+
+def test_the_next_run_continues_from_the_active_adapter(labelled: Service, child: type[StandInChild]) -> None:
+    run_now(labelled)
+    second = run_now(labelled)
+    assert (second.parent, second.version) == ("v0001", "v0002")
+
+
+def test_a_worse_adapter_is_kept_but_does_not_serve(labelled: Service, child: type[StandInChild]) -> None:
+    child.challenger = 0.2
+    run = run_now(labelled)
+    assert run.state is RunState.HELD
+    assert run.version == "v0001"
+    assert active(labelled) == "v0000"
+    assert any("answer" in reason for reason in run.report["reasons"])
+
+
+def test_a_failed_run_says_why_and_changes_nothing(labelled: Service, child: type[StandInChild]) -> None:
+    child.error = RunError("The loss is not finite.", why="Record 7.", todo="Look at it.")
+    run = run_now(labelled)
+    assert run.state is RunState.FAILED
+    assert run.error == "The loss is not finite. Record 7. Look at it."
+    assert active(labelled) == "v0000"
+    assert labelled.registry.versions(2) == []
+
+
+def test_a_bug_ends_the_run_and_is_told(
+    labelled: Service, child: type[StandInChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("of our own making")
+
+    monkeypatch.setattr(backend.retrain, "decide", broken)
+    run = run_now(labelled)
+    assert run.state is RunState.FAILED
+    assert "of our own making" in (run.error or "")
+
+
+def test_nothing_ticked_is_refused_with_the_reason(service: Service, connected: int) -> None:
+    service.receive(submitted(1, ["none"]))
+    run = run_now(service)
+    assert run.state is RunState.FAILED
+    assert "0 accepted" in (run.error or "")
+
+
+def test_cancelling_stops_the_child(labelled: Service, child: type[StandInChild]) -> None:
+    def cancel() -> None:
+        with labelled.store.write() as conn:
+            live = runs.live_run(conn, 2)
+            assert live is not None
+            if not runs.cancel_requested(conn, live.run_id):
+                runs.request_cancel(conn, live.run_id, now=labelled.clock())
+
+    child.during = staticmethod(cancel)
+    run = run_now(labelled)
+    assert run.state is RunState.CANCELLED
+    assert active(labelled) == "v0000"
+
+
+@pytest.mark.parametrize("died", ["after the child", "after publishing"])
+def test_a_run_whose_worker_died_is_finished_by_another_without_a_second_adapter(
+    labelled: Service, child: type[StandInChild], monkeypatch: pytest.MonkeyPatch, died: str
+) -> None:
+    class Died(BaseException):
+        """As if kill -9: nothing of ours handles it."""
+
+    def die(*_: object, **__: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        if died == "after the child":
+            patch.setattr(backend.retrain, "decide", die)
+        else:
+            patch.setattr(Retrain, "_switch", die)
+        with pytest.raises(Died):
+            run_now(labelled)
+    assert active(labelled) == "v0000"
+    later = labelled.clock() + runs.LEASE_S + 1
+    labelled.clock = lambda: later
+    run = Retrain(labelled, owner="another worker").claim_and_run()
+    assert run is not None
+    assert run.state is RunState.PROMOTED, run.error
+    assert [meta.version for meta in labelled.registry.versions(2)] == ["v0001"]
+    assert child.started == 1, "what was trained is not trained again"
+
+
+def test_a_run_that_went_to_another_worker_does_not_count(
+    labelled: Service, child: type[StandInChild]
+) -> None:
+    def steal() -> None:
+        with labelled.store.write() as conn:
+            runs.claim(conn, owner="thief", now=labelled.clock() + runs.LEASE_S + 1)
+
+    child.during = staticmethod(steal)
+    run = run_now(labelled)
+    assert run.state is RunState.RUNNING
+    assert active(labelled) == "v0000"
+
+
+def test_tasks_whose_picture_is_gone_are_left_out(
+    labelled: Service, child: type[StandInChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    body = submitted(TASKS + 1, ["c1"])
+    body["task"]["data"]["image"] = "/missing.png"
+    labelled.receive(body)
+    write_spec = backend.retrain.write_spec
+    monkeypatch.setattr(
+        backend.retrain, "write_spec", lambda folder, spec: (seen.append(spec), write_spec(folder, spec))
+    )
+    assert run_now(labelled).state is RunState.PROMOTED
+    used = {row.task_id for row in (*seen[0].training_set.rows, *seen[0].training_set.held_out)}
+    assert used == set(range(1, TASKS + 1))
+
+
+def test_a_run_is_due_after_enough_new_preferences(service: Service, connected: int) -> None:
+    service.settings = service.settings.model_copy(update={"train_after": 6})
+    now = [1000.0]
+    service.clock = lambda: now[0]
+
+    def judge(task_id: int) -> None:
+        now[0] += 1
+        service.receive(submitted(task_id, ["c1"]))
+        service.apply_events()
+
+    judge(1)
+    assert not due(service, 2), "3 of 6"
+    judge(2)
+    assert due(service, 2), "6 of 6"
+    run, _ = service.request_training(2, trigger="threshold")
+    assert not due(service, 2), "a run is live"
+    with service.store.write() as conn:
+        runs.request_cancel(conn, run.run_id, now=now[0])
+    assert not due(service, 2), "they were counted for that run"
+    judge(3)
+    judge(4)
+    assert due(service, 2)
+
+
+def test_held_out_tasks_are_not_learnt_from(labelled: Service) -> None:
+    found = snapshot(labelled, 2)
+    assert found.held_out
+    assert {row.task_id for row in found.rows}.isdisjoint(task.task_id for task in found.held_out)
+
+
+def test_the_training_set_is_kept_under_its_hash(labelled: Service, child: type[StandInChild]) -> None:
+    run = run_now(labelled)
+    with labelled.store.read() as conn:
+        query = "SELECT content FROM training_sets WHERE content_hash = ?"
+        kept = json.loads(conn.exec_driver_sql(query, (run.training_set,)).scalar_one())
+        assert events.count(conn, 2) == TASKS
+    assert len(kept["rows"]) == run.report["rows"]
+
+
+def test_registry_and_store_agree_on_what_serves(labelled: Service, child: type[StandInChild]) -> None:
+    run_now(labelled)
+    run_now(labelled)
+    assert labelled.rollback(2, reason="test") == ("v0002", "v0001")
+    assert active(labelled) == "v0001"
+    assert labelled.rollback(2, reason="test") == ("v0001", "v0000")
+    assert isinstance(labelled.registry, Registry)
+    assert labelled.versions() == ["v0000", "v0001", "v0002"]

@@ -1,0 +1,195 @@
+"""Training the embedded model: what is trained, what is invariant, what stops it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from illume_plugin.embedded import base_model_path, draw, make_tasks, rationales
+from illume_plugin.errors import IllumeError, ModelError, RunError
+from illume_plugin.training import TrainConfig
+from illume_plugin.types import TrainingRow
+
+torch = pytest.importorskip("torch")
+from safetensors.torch import load_file  # noqa: E402
+
+from illume_plugin.base_model import BaseModel, load_base_model  # noqa: E402
+from illume_plugin.training.collator import RowCollator  # noqa: E402
+from illume_plugin.training.trainer import language_layers, train_adapter  # noqa: E402
+
+pytestmark = [
+    pytest.mark.torch,
+    # PEFT 0.21 asks transformers 5.23 by an old name.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
+
+SMALL = TrainConfig(rank=4, batch_size=4, micro_batch_size=4, max_steps=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[TrainingRow], dict[str, Path]]:
+    """Eight rows; every third has an answer only, and weights differ."""
+    import random
+
+    folder = tmp_path_factory.mktemp("pictures")
+    rows, images = [], {}
+    for index, task in enumerate(make_tasks(8, seed=3)):
+        name = f"/{index}.png"
+        images[name] = folder / f"{index}.png"
+        draw(task.scene, 144).save(images[name])
+        told = rationales(task.scene, task.question, task.answer, random.Random(index))
+        text = None if index % 3 == 2 else told
+        rows.append(TrainingRow(index, name, task.question_text, task.answer, text, 1 - index / 16))
+    return rows, images
+
+
+@pytest.fixture
+def base() -> BaseModel:
+    return load_base_model(base_model_path(), device="cpu")
+
+
+def trained(
+    base: BaseModel,
+    world: tuple[Sequence[TrainingRow], dict[str, Path]],
+    folder: Path,
+    config: TrainConfig = SMALL,
+    **more: Any,
+) -> dict[str, torch.Tensor]:
+    """The weights after training."""
+    settings: dict[str, Any] = {"parent": None, "progress": lambda *_: None, **more}
+    train_adapter(base, "new", *world, config, scratch=folder / "scratch", **settings)
+    base.adapters.save("new", folder / "adapter")
+    base.adapters.drop("new")
+    return dict(load_file(folder / "adapter" / "adapter_model.safetensors"))
+
+
+def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == two.keys()
+    return max(float((one[key] - two[key]).abs().max()) for key in one)
+
+
+def test_the_collator_pads_marks_and_weighs(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]]
+) -> None:
+    rows, images = world
+    batch = RowCollator(base.prompts, images)(rows[1:3])
+    assert batch["weight"].tolist() == [1 - 1 / 16, 1 - 2 / 16]
+    read = base.processor.tokenizer.decode
+    told = [read(i[m]) for i, m in zip(batch["input_ids"], batch["rationale_mask"], strict=True)]
+    said = [read(i[m]) for i, m in zip(batch["input_ids"], batch["answer_mask"], strict=True)]
+    assert told == [f" {rows[1].rationale}</s>", ""]
+    assert said == [f" {rows[1].answer}</s>", f" {rows[2].answer}</s>"]
+
+
+def test_the_same_run_twice_gives_the_same_weights(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    one = trained(base, world, tmp_path / "1")
+    assert distance(one, trained(base, world, tmp_path / "2")) == 0
+    assert distance(one, trained(base, world, tmp_path / "3", replace(SMALL, seed=1))) > 1e-4
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_micro_batches_change_nothing(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path, micro: int
+) -> None:
+    """One row at a time, some micro-batches hold no rationale at all."""
+    # Plain gradients show a wrong normalisation; AdamW's first steps would hide it behind their sign.
+    whole = replace(SMALL, batch_size=8, micro_batch_size=8, max_steps=1, warmup=0.0)
+    losses: dict[int, list[float]] = {}
+
+    def run(size: int) -> dict[str, torch.Tensor]:
+        return trained(
+            base,
+            world,
+            tmp_path / str(size),
+            replace(whole, micro_batch_size=size, max_steps=3),
+            progress=lambda _step, _steps, loss, _eta: losses.setdefault(size, []).append(loss),
+        )
+
+    one, other = run(8), run(micro)
+    assert losses[micro] == pytest.approx(losses[8], rel=1e-3)
+    assert distance(one, other) < 2e-4
+
+
+def test_training_lowers_the_loss_and_leaves_the_base_model_alone(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    with base.adapters.using(None) as model:
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen: list[tuple[int, int, float, float]] = []
+    config = replace(SMALL, batch_size=8, micro_batch_size=8, max_steps=8)
+    trained(base, world, tmp_path, config, progress=lambda *event: seen.append(event))
+    assert [(step, steps) for step, steps, _, _ in seen] == [(k, 8) for k in range(1, 9)]
+    assert seen[-1][2] < 0.8 * seen[0][2]
+    assert seen[-1][3] == 0
+    assert all(math.isfinite(eta) and eta >= 0 for *_, eta in seen)
+    with base.adapters.using(None) as model:
+        after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_run_goes_on_from_its_parent_unless_it_is_to_be_fresh(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    parent = trained(base, world, tmp_path / "parent")
+    still = replace(SMALL, learning_rate=1e-12)
+    folder = tmp_path / "parent" / "adapter"
+    assert distance(parent, trained(base, world, tmp_path / "child", still, parent=folder)) < 1e-9
+    fresh = trained(base, world, tmp_path / "fresh", replace(SMALL, fresh=True), parent=folder)
+    assert distance(parent, fresh) == 0
+
+
+def test_a_parent_that_is_loaded_is_not_touched(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    parent = trained(base, world, tmp_path / "parent")
+    base.adapters.load("parent", tmp_path / "parent" / "adapter")
+    child = trained(base, world, tmp_path / "child", parent=tmp_path / "parent" / "adapter")
+    base.adapters.save("parent", tmp_path / "again")
+    assert distance(parent, dict(load_file(tmp_path / "again" / "adapter_model.safetensors"))) == 0
+    assert distance(parent, child) > 1e-4
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    wild = replace(SMALL, learning_rate=1e20, max_grad_norm=1e9, warmup=0.0, max_steps=9)
+    with pytest.raises(RunError, match="The loss became nan at step"):
+        trained(base, world, tmp_path, wild)
+
+
+def test_layers_that_do_not_exist(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="does not fit"):
+        trained(base, world, tmp_path, replace(SMALL, target_modules="nowhere"))
+    assert base.adapters.names == []
+
+
+def test_the_language_layers_are_found_under_an_adapter_too(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    with base.adapters.using(None) as model:
+        bare = language_layers(model)
+    trained(base, world, tmp_path)
+    base.adapters.load("one", tmp_path / "adapter")
+    with base.adapters.using(None) as model:
+        assert language_layers(model) == bare
+    assert bare == (
+        r"model\.language_model\.layers\..*\.(down_proj|gate_proj|k_proj|o_proj|q_proj|up_proj|v_proj)"
+    )
+
+
+def test_a_missing_picture_is_an_error_of_ours(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    rows, images = world
+    with pytest.raises(IllumeError, match=r"gone\.png"):
+        trained(base, (rows, dict.fromkeys(images, tmp_path / "gone.png")), tmp_path)

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from backend.service import Service
 from backend.settings import load_settings
-from illume_plugin.errors import BadRequestError
+from illume_plugin.errors import BadRequestError, IllumeError
+from illume_plugin.types import BASE_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,17 @@ class IllumeBackend(LabelStudioMLBase):  # type: ignore[misc]
     _illume_project: int | None = None
 
     def setup(self) -> None:
-        """Called by 2.x in its constructor: tell it which version serves."""
+        """Called by 2.x in its constructor, for events too: tell it which version serves."""
         project_id = project_number(getattr(self, "project_id", None))
-        if project_id is not None:
-            self.set("model_version", self.engine().setup(project_id, self.label_config))
+        if project_id is None:
+            return
+        try:
+            version = self.engine().setup(project_id, self.label_config)
+        except IllumeError as error:
+            # An event of a project that we cannot serve must still be kept; /predict repeats the reason.
+            log.warning("project %d: %s", project_id, error)
+            version = BASE_VERSION
+        self.set("model_version", version)
 
     def predict(
         self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any

@@ -46,7 +46,7 @@ def test_json_round_trip(config: TrainConfig) -> None:
         ("fresh", "no"),
         ("target_modules", "("),
         ("micro_batch_size", 5),
-        ("w_min", 20.0),
+        ("w_min", 200.0),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: Any) -> None:
@@ -63,14 +63,16 @@ def test_an_unknown_name_is_refused() -> None:
     ("answer_only", "accepted", "settings", "w"),
     [
         (100, 10, {}, 10.0),  # the paper's regime
-        (50, 10, {}, 5.0),
-        (50, 10, {"w_multiplier": 0.5}, 2.5),
-        (0, 10, {}, 1.0),  # guard: 0 would switch rationales off
-        (1, 100, {}, 1.0),
+        (300, 10, {}, 30.0),
+        (300, 10, {"w_multiplier": 0.5}, 15.0),
+        (50, 10, {}, 10.0),
+        (50, 10, {"w_min": 1.0}, 5.0),
+        (0, 10, {}, 10.0),  # guard: 0 would switch rationales off
+        (0, 10, {"w_min": 0.001}, 1.0),
         (1, 100, {"w_min": 0.001}, 0.01),
-        (1000, 1, {}, 10.0),
-        (1000, 1, {"w_max": 1000.0}, 1000.0),
-        (5, 0, {}, 1.0),
+        (5000, 1, {}, 100.0),
+        (5000, 1, {"w_max": 1000.0}, 1000.0),
+        (5, 0, {}, 10.0),
     ],
 )
 def test_w(answer_only: int, accepted: int, settings: dict[str, float], w: float) -> None:

@@ -51,7 +51,7 @@ def _ensure_tasks(label_studio: LabelStudio, project_id: int, pictures: Pictures
             raise LabelStudioError(
                 f"Task data of scene {data['scene']} in project {project_id} differ from the drawn picture.",
                 why="The project was made from other pictures, so candidates would be about the wrong ones.",
-                todo="Start the demo over (its --reset option), or delete that project.",
+                todo="Remove the demo's folder and start over, or delete that project in Label Studio.",
             )
     missing = [data for data in wanted if data["scene"] not in have]
     if missing:

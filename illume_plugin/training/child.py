@@ -168,7 +168,8 @@ def _own_stdout() -> TextIO:
 
 def _end_with_parent() -> None:
     """Wait until standard input closes, which the system does when the parent dies, and end at once."""
-    while sys.stdin.buffer.read(4096):
+    # not sys.stdin: a thread that holds its lock at interpreter shutdown brings the process down
+    while os.read(0, 4096):
         pass
     os._exit(1)
 

@@ -1,17 +1,15 @@
-"""The whole loop as users live it: `illume demo`, a real Label Studio, a real browser, real ticks.
-
-One story in one test, since every step needs the one before it: the labels of its parts are in the asserts.
-"""
+"""The whole loop as users live it: `illume demo`, a real Label Studio, a real browser, real ticks."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,17 @@ from typing import Any
 
 import httpx
 import pytest
-from live.conftest import executable, free_port
 from playwright.sync_api import Page, sync_playwright
 
 from backend.demo.pictures import read_pictures
+from backend.demo.processes import require_free_port
 from backend.service import Service
 from backend.settings import BASIC_USER, load_settings
 from illume_plugin.embedded import check
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.store import candidates, events, judgements, projects, runs
 from illume_plugin.types import Origin, Run, RunState, Verdict
+from live.conftest import executable, free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.torch, pytest.mark.timeout(1500)]
 
@@ -39,17 +38,43 @@ QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 QUIET += ["--disable-component-update", "--disable-sync"]
 
 
-@dataclass(frozen=True)
 class Demo:
-    """The demo that runs, and its store."""
+    """`illume demo` in a folder of its own: started, stopped as by Ctrl-C, started again."""
 
-    folder: Path
-    url: str
-    stream: str
-    project: int
-    user: str
-    password: str
-    service: Service
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports = (free_port(), free_port())
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it says that it is ready."""
+        command = [sys.executable, "-m", "backend.cli", "demo", "--folder", str(self.folder), "--tasks", "60"]
+        command += ["--label-studio", str(executable())]
+        command += ["--port", str(self.ports[0]), "--label-studio-port", str(self.ports[1])]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ILLUME_")}
+        environment["ILLUME_TRAIN_AFTER"] = "0"  # only Start Training starts a run in these tests
+        with (self.folder / "demo.log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+        ready = self.folder / "ready.json"
+        process = self.process
+        wait_for(lambda: ready.is_file() or process.poll() is not None, 900, "the demo to be ready")
+        assert process.poll() is None, (self.folder / "demo.log").read_text()
+        told = json.loads(ready.read_text())
+        self.url, self.stream, self.project, self.user = (
+            told[key] for key in ("url", "stream", "project", "user")
+        )
+        self.password = (self.folder / "password").read_text()
+        os.environ["ILLUME_CONFIG"] = str(self.folder / "illume.toml")
+        self.service = Service(load_settings(train_after=0))
+
+    def stop(self) -> None:
+        """Press Ctrl-C and wait for its end."""
+        if self.process is not None:
+            self.service.close()
+            self.process.send_signal(signal.SIGINT)
+            assert self.process.wait(timeout=60) == 0
+            self.process = None
+            os.environ.pop("ILLUME_CONFIG", None)
 
     def illume(self, *arguments: str) -> str:
         """Run an `illume` command on the demo; returns what it printed."""
@@ -86,35 +111,15 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "backend.cli", "demo", "--folder", str(folder)]
-    command += ["--label-studio", str(executable()), "--tasks", "60"]
-    command += ["--port", str(free_port()), "--label-studio-port", str(free_port())]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ILLUME_")}
-    environment["ILLUME_TRAIN_AFTER"] = "0"  # only Start Training starts a run in this test
-    with (folder / "demo.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            ready = folder / "ready.json"
-            wait_for(lambda: ready.is_file() or process.poll() is not None, 900, "the demo to be ready")
-            assert process.poll() is None, (folder / "demo.log").read_text()
-            told = json.loads(ready.read_text())
-            os.environ["ILLUME_CONFIG"] = str(folder / "illume.toml")
-            service = Service(load_settings(train_after=0))
-            yield Demo(
-                folder=folder,
-                url=told["url"],
-                stream=told["stream"],
-                project=told["project"],
-                user=told["user"],
-                password=(folder / "password").read_text(),
-                service=service,
-            )
-            service.close()
-        finally:
-            os.environ.pop("ILLUME_CONFIG", None)
-            process.terminate()
-            process.wait(timeout=60)
+    demo = Demo(tmp_path_factory.mktemp("demo"))
+    try:
+        demo.start()
+        yield demo
+    finally:
+        if demo.process is not None:
+            demo.process.terminate()
+            demo.process.wait(timeout=60)
+        os.environ.pop("ILLUME_CONFIG", None)
 
 
 @pytest.fixture
@@ -160,7 +165,7 @@ class Labeller:
         page.on("response", self._note_task)
 
     def _note_task(self, response: Any) -> None:
-        if "/next" in response.url and response.ok:
+        if "next_task" in response.url and response.ok:
             with suppress(ValueError):
                 self.tasks.append(response.json())
 
@@ -236,80 +241,110 @@ def last_run(demo: Demo) -> Run:
         return runs.recent(conn, demo.project)[0]
 
 
-def test_the_loop(demo: Demo, page: Page, tmp_path: Path) -> None:
-    labeller = Labeller(page, demo)
-    labeller.log_in()
-    labeller.open_stream()
-
-    # ticks: candidates on the first open, nothing ticked beforehand, number keys, Ctrl+Enter
-    expected: dict[int, dict[str, Verdict]] = {}
+def label(labeller: Labeller, demo: Demo, folder: Path) -> dict[int, dict[str, Verdict]]:
+    """Tick and submit twelve tasks with keys; returns what was said, task -> text -> verdict."""
+    said: dict[int, dict[str, Verdict]] = {}
     before = None
-    for number in range(TO_LABEL):
+    for _ in range(TO_LABEL):
         shown = labeller.look(after=before)
         assert shown.texts == demo.texts(shown.task_id, "v0000"), "the screen shows what the store holds"
         assert labeller.ticked() == [], "nothing is ticked beforehand"
         fits = fitting_rows(demo, shown)
         labeller.tick(fits)
-        if len(fits) > 1 or number == TO_LABEL - 1:
-            picture_of_page(page, "loop.png", tmp_path)
-        expected[shown.task_id] = {
-            text: Verdict.FITS if row in fits else Verdict.UNFIT
-            for row, text in enumerate(shown.texts, start=1)
-        }
+        if len(fits) > 1:
+            picture_of_page(labeller.page, "loop.png", folder)
+        rows = enumerate(shown.texts, start=1)
+        said[shown.task_id] = {text: Verdict.FITS if row in fits else Verdict.UNFIT for row, text in rows}
         labeller.submit()
         before = shown.task_id
-    assert len(expected) == TO_LABEL, "twelve different tasks were submitted"
-    assert any(Verdict.FITS in verdicts.values() for verdicts in expected.values())
+    assert len(said) == TO_LABEL, "twelve different tasks were submitted"
+    return said
 
-    # preferences: every tick of every submission has arrived, and nothing else
-    def arrived() -> dict[int, dict[str, Verdict]]:
-        found: dict[int, dict[str, Verdict]] = {}
-        with demo.service.store.read() as conn:
-            for one in judgements.preferences_in(conn, demo.project):
-                assert one.origin is Origin.CANDIDATE
-                assert one.version == "v0000"
-                found.setdefault(one.task_id, {})[one.text] = one.verdict
-        return found
 
-    wait_for(lambda: len(arrived()) == TO_LABEL, 60, "twelve annotations to arrive")
-    assert arrived() == expected
+def arrived(demo: Demo) -> dict[int, dict[str, Verdict]]:
+    """What the store knows of people's verdicts, task -> text -> verdict."""
+    found: dict[int, dict[str, Verdict]] = {}
     with demo.service.store.read() as conn:
-        assert events.count(conn, demo.project) >= TO_LABEL
-        assert events.problems(conn) == []
+        for one in judgements.preferences_in(conn, demo.project):
+            assert one.origin is Origin.CANDIDATE
+            assert one.version == "v0000"
+            found.setdefault(one.task_id, {})[one.text] = one.verdict
+    return found
 
-    # training: Start Training through Label Studio's own API
-    assert demo.version_of_setup() == "v0000"
+
+def press_start_training(demo: Demo) -> Run:
+    """Start Training through Label Studio's own API, as its button does; returns the run as it ended."""
     with LabelStudio(demo.url, demo.service.settings.token(), timeout_s=60) as label_studio:
         (backend,) = label_studio.backends(demo.project)
         label_studio.train(backend.backend_id)
-    wait_for(lambda: last_run(demo).state not in (RunState.QUEUED, RunState.RUNNING), 600, "the run to end")
-    run = last_run(demo)
+
+    def last_run() -> Run:
+        with demo.service.store.read() as conn:
+            return runs.recent(conn, demo.project)[0]
+
+    wait_for(lambda: last_run().state not in (RunState.QUEUED, RunState.RUNNING), 900, "the run to end")
+    return last_run()
+
+
+def all_fresh(demo: Demo, judged: Collection[int]) -> bool:
+    """Whether every task that nobody has judged has candidates of v0001 in Label Studio."""
+    key = {"version": "v0001", "plan": demo.service.plan.hash}
+    with demo.service.store.read() as conn:
+        done = candidates.sampled_tasks(conn, demo.project, **key)
+        open_tasks = set(projects.task_data(conn, demo.project)) - set(judged)
+        return open_tasks <= done and not candidates.unpushed(conn, demo.project, limit=1, **key)
+
+
+def test_the_loop(demo: Demo, page: Page, tmp_path: Path) -> None:
+    labeller = Labeller(page, demo)
+    labeller.log_in()
+    labeller.open_stream()
+
+    said = label(labeller, demo, tmp_path)
+    assert any(Verdict.FITS in verdicts.values() for verdicts in said.values())
+    wait_for(lambda: len(arrived(demo)) == TO_LABEL, 60, "twelve annotations to arrive")
+    assert arrived(demo) == said, "every tick has arrived, and nothing else"
+    with demo.service.store.read() as conn:
+        assert events.problems(conn) == []
+
+    assert demo.version_of_setup() == "v0000"
+    run = press_start_training(demo)
     assert run.trigger == "label studio"
     assert run.state is RunState.PROMOTED, demo.illume("runs")
     assert run.version == "v0001"
 
-    # the new version: in /setup, and on the screen for the next task
     assert demo.version_of_setup() == "v0001"
     labeller.open_stream()
     shown = labeller.look()
-    assert shown.task_id not in expected
-    assert shown.texts == demo.texts(shown.task_id, "v0001")
+    assert shown.task_id not in said
+    assert shown.texts == demo.texts(shown.task_id, "v0001"), "the next task shows the new version"
     assert "v0001 *serves*" in " ".join(demo.illume("versions").split())
+    wait_for(lambda: all_fresh(demo, said), 900, "fresh candidates for every unjudged task")
 
-    # unjudged tasks get fresh candidates without being opened
-    def fresh() -> bool:
-        with demo.service.store.read() as conn:
-            done = candidates.sampled_tasks(conn, demo.project, version="v0001", plan=demo.service.plan.hash)
-            return set(projects.task_data(conn, demo.project)) - set(expected) <= done
-
-    wait_for(fresh, 600, "fresh candidates for every unjudged task")
-
-    # rollback: the old version is back, in /setup and on the screen
     assert "v0000 serves" in demo.illume("rollback")
     assert demo.version_of_setup() == "v0000"
     labeller.open_stream()
     shown = labeller.look()
-    assert shown.texts == demo.texts(shown.task_id, "v0000")
-
-    # and the doctor has nothing to say against it
+    assert shown.texts == demo.texts(shown.task_id, "v0000"), "the old version is back"
     assert "Everything needed works." in demo.illume("doctor")
+
+
+def counts(demo: Demo) -> tuple[int, int, int, int]:
+    """Tasks and predictions in Label Studio, webhooks, and events that are kept."""
+    with LabelStudio(demo.url, demo.service.settings.token(), timeout_s=60) as label_studio:
+        found = len(list(label_studio.tasks(demo.project)))
+        headers = label_studio.auth_headers()
+        hooks = len(label_studio.webhooks(demo.project))
+    project = httpx.get(f"{demo.url}/api/projects/{demo.project}/", headers=headers, timeout=60)
+    with demo.service.store.read() as conn:
+        kept = events.count(conn, demo.project)
+    return found, project.json()["total_predictions_number"], hooks, kept
+
+
+def test_the_demo_ends_with_ctrl_c_and_goes_on_where_it_was(demo: Demo) -> None:
+    before = counts(demo)
+    demo.stop()
+    for port in demo.ports:
+        require_free_port(port, "--port")
+    demo.start()
+    assert counts(demo) == before

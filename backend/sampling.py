@@ -78,9 +78,12 @@ class Engine:
             return self._generator
 
     def _load(self) -> TransformersGenerator:
+        from transformers.utils.logging import disable_progress_bar
+
         from illume_plugin.base_model import load_base_model
         from illume_plugin.generation.engine import TransformersGenerator
 
+        disable_progress_bar()  # it fills logs with half-drawn bars
         if self.settings.torch_threads:
             import torch
 
@@ -104,10 +107,11 @@ class Engine:
             return None
         name = f"p{project_id}-{version}"
         generator = self.generator()
-        if not generator.has(name):
-            self.registry.verify(project_id, version)
-            generator.load_adapter(name, self.registry.folder(project_id, version))
-            log.info("loaded adapter %s of project %d", version, project_id)
+        with self._loading:
+            if not generator.has(name):
+                self.registry.verify(project_id, version)
+                generator.load_adapter(name, self.registry.folder(project_id, version))
+                log.info("loaded adapter %s of project %d", version, project_id)
         return name
 
 

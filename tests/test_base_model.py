@@ -30,11 +30,7 @@ from illume_plugin.base_model import (  # noqa: E402
 from illume_plugin.training import TrainConfig  # noqa: E402
 from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch,
-    # PEFT 0.21 asks transformers 5.23 by an old name.
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-]
+pytestmark = pytest.mark.torch
 
 QUESTION, ANSWER, TEXT = "what color is the object in the center ?", "red", "because i see it ."
 PICTURE = Image.new("RGB", (72, 72), (220, 40, 40))

@@ -22,11 +22,7 @@ from illume_plugin.scoring import logprob_mean  # noqa: E402
 from illume_plugin.training import TrainConfig  # noqa: E402
 from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch,
-    # PEFT 0.21 asks transformers 5.23 by an old name.
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-]
+pytestmark = pytest.mark.torch
 
 PLAN = SamplingPlan(temperatures=(0.3, 0.9), samples=3, max_new_tokens=40)
 

@@ -22,11 +22,7 @@ from illume_plugin.base_model import BaseModel, load_base_model  # noqa: E402
 from illume_plugin.training.collator import RowCollator  # noqa: E402
 from illume_plugin.training.trainer import language_layers, train_adapter  # noqa: E402
 
-pytestmark = [
-    pytest.mark.torch,
-    # PEFT 0.21 asks transformers 5.23 by an old name.
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
-]
+pytestmark = pytest.mark.torch
 
 SMALL = TrainConfig(rank=4, batch_size=4, micro_batch_size=4, max_steps=2)
 

@@ -54,6 +54,8 @@ def main(*, config: Path | None, verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # Before torch is loaded: threads that spin while they wait make two processes on few cores crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     for noisy in ("httpx", "httpcore", "alembic", "urllib3", "PIL", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

@@ -10,14 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Response, sync_playwright
 
 from backend.demo.pictures import read_pictures
 from backend.demo.processes import require_free_port
@@ -161,13 +160,17 @@ class Labeller:
     def __init__(self, page: Page, demo: Demo) -> None:
         self.page = page
         self.demo = demo
-        self.tasks: list[dict[str, Any]] = []
-        page.on("response", self._note_task)
+        self.answers: list[Response] = []
+        page.on("response", self._note)
 
-    def _note_task(self, response: Any) -> None:
+    def _note(self, response: Response) -> None:
         if "next_task" in response.url and response.ok:
-            with suppress(ValueError):
-                self.tasks.append(response.json())
+            self.answers.append(response)
+
+    def _told(self) -> dict[str, Any]:
+        """The task that Label Studio gave the page last."""
+        told: dict[str, Any] = self.answers[-1].json() if self.answers else {}
+        return told
 
     def log_in(self) -> None:
         self.page.goto(f"{self.demo.url}/user/login/")
@@ -177,12 +180,13 @@ class Labeller:
         self.page.wait_for_url(lambda url: "/user/login" not in url)
 
     def open_stream(self) -> None:
+        self.answers.clear()
         self.page.goto(self.demo.stream)
 
     def look(self, *, after: int | None = None) -> Shown:
         """Wait until a task other than `after` is on the screen with its candidates, and read it."""
-        wait_for_page(self.page, lambda: self.tasks and self.tasks[-1]["id"] != after)
-        told = self.tasks[-1]
+        wait_for_page(self.page, lambda: self._told().get("id", after) != after)
+        told = self._told()
         self.page.locator(".il-q h3", has_text=told["data"]["question"]).first.wait_for()
         self.page.locator(".il-c .lsf-row p").first.wait_for()
         self.page.locator(".il-l img").first.wait_for()

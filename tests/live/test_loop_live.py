@@ -261,6 +261,7 @@ def label(labeller: Labeller, demo: Demo, folder: Path) -> dict[int, dict[str, V
         said[shown.task_id] = {text: Verdict.FITS if row in fits else Verdict.UNFIT for row, text in rows}
         labeller.submit()
         before = shown.task_id
+    labeller.look(after=before)  # the last one is submitted when the next one is there
     assert len(said) == TO_LABEL, "twelve different tasks were submitted"
     return said
 

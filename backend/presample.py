@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from backend.service import Service
 from illume_plugin.errors import IllumeError, UnavailableError
-from illume_plugin.store import candidates, judgements, projects
+from illume_plugin.store import candidates
 from illume_plugin.types import CandidateSet, Project
 
 log = logging.getLogger(__name__)
@@ -20,47 +21,38 @@ PUSH_MANY = 500
 PUSH_LIMIT = 2000
 
 
-def waiting(service: Service, project: Project) -> list[int]:
-    """Ids of the tasks that nobody has judged and that have no candidates of the active version."""
-    key = {"version": project.active_version}
+def waiting(service: Service, project: Project, *, limit: int | None = None) -> dict[int, dict[str, Any]]:
+    """Data of the tasks that nobody has judged and that have no candidates of the active version, by id."""
     with service.store.read() as conn:
-        known = projects.task_data(conn, project.project_id)
-        done = candidates.sampled_tasks(conn, project.project_id, plan=service.plan.hash, **key)
-        judged = judgements.judged_tasks(conn, project.project_id)
-        blocked = candidates.problems(conn, project.project_id, **key)
-    now = service.clock()
-    return [
-        task_id
-        for task_id in known
-        if task_id not in done
-        and task_id not in judged
-        and (task_id not in blocked or blocked[task_id][1] <= now)
-    ]
+        return candidates.waiting(
+            conn,
+            project.project_id,
+            version=project.active_version,
+            plan=service.plan.hash,
+            now=service.clock(),
+            limit=limit,
+        )
 
 
 def sample_ahead(
     service: Service, project: Project, *, limit: int = ROUND, stop: Callable[[], bool] = lambda: False
 ) -> int:
     """Sample up to `limit` waiting tasks; returns how many were tried."""
-    ids = waiting(service, project)[:limit]
-    if not ids:
+    data = waiting(service, project, limit=limit)
+    if not data:
         return 0
-    with service.store.read() as conn:
-        data = projects.task_data(conn, project.project_id)
-    sampled = service.sampler.sample(project, {i: data[i] for i in ids}, keys=service.keys, stop=stop)
-    for task_id, problem in sampled.problems.items():
-        if not isinstance(problem, UnavailableError):
-            log.warning("project %d, task %d: %s", project.project_id, task_id, problem)
-    return len(sampled.sets) + sum(not isinstance(p, UnavailableError) for p in sampled.problems.values())
+    sampled = service.sampler.sample(project, data, keys=service.keys, stop=stop)
+    tried = {i: p for i, p in sampled.problems.items() if not isinstance(p, UnavailableError)}
+    for task_id, problem in tried.items():
+        log.warning("project %d, task %d: %s", project.project_id, task_id, problem)
+    return len(sampled.sets) + len(tried)
 
 
 def unpushed(service: Service, project: Project) -> list[CandidateSet]:
     """Candidate sets of unjudged tasks that Label Studio has not been given, at most PUSH_LIMIT."""
     key = {"version": project.active_version, "plan": service.plan.hash}
     with service.store.read() as conn:
-        sets = candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
-        judged = judgements.judged_tasks(conn, project.project_id)
-    return [one for one in sets if one.task_id not in judged]
+        return candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
 
 
 def push_ahead(service: Service, project: Project, *, everything: bool) -> int:

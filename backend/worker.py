@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable
 
@@ -39,6 +40,8 @@ class Worker:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.retrain = Retrain(service, owner=self.owner)
         self.stop = threading.Event()
+        #: (project, active version) -> when it is worth looking for work again, on the monotonic clock
+        self._look_again: dict[tuple[int, str], float] = {}
 
     def run(self, *, handle_signals: bool = True) -> None:
         """Work until SIGTERM or Ctrl-C (or until `stop` is set)."""
@@ -77,6 +80,8 @@ class Worker:
 
     def _round(self) -> bool:
         busy = self.service.apply_events() > 0
+        if busy:
+            self._look_again.clear()
         with self.service.store.read() as conn:
             known = projects.every(conn)
         for project in known:
@@ -87,13 +92,21 @@ class Worker:
         return busy
 
     def _serve(self, project: Project) -> bool:
+        look = (project.project_id, project.active_version)
+        started = time.monotonic()
+        if started < self._look_again.get(look, 0.0):
+            return False
         if due(self.service, project.project_id):
             run, new = self.service.request_training(project.project_id, trigger="threshold")
             if new:
                 log.info("project %d: run %d is due", project.project_id, run.run_id)
         sampled = sample_ahead(self.service, project, stop=self.stop.is_set)
         pushed = push_ahead(self.service, project, everything=not sampled)
-        return sampled > 0 or pushed > 0
+        busy = sampled > 0 or pushed > 0
+        if not busy:
+            # Looking at 100,000 tasks takes 0.2 s: a project with nothing to do costs at most 5 % of a core.
+            self._look_again[look] = time.monotonic() + 20 * (time.monotonic() - started)
+        return busy
 
     def _ours(self, project: Project) -> bool:
         with self.service.store.write() as conn:

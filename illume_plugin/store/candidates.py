@@ -1,14 +1,13 @@
 """Candidate sets per (task, version, plan), and what has been pushed to Label Studio."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, update
 
 from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
-from illume_plugin.store.tables import candidate_sets, sampling_problems
+from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
 from illume_plugin.types import Candidate, CandidateSet
 
 #: Wait before sampling a task again that could not be sampled, seconds; doubled each time.
@@ -49,6 +48,44 @@ def get(
     return found
 
 
+def waiting(
+    conn: Connection, project_id: int, *, version: str, plan: str, now: float, limit: int | None = None
+) -> dict[int, dict[str, Any]]:
+    """Data of the tasks that nobody has judged and that lack candidates of the version, by task id.
+
+    Tasks that could not be sampled wait until their time to be tried again has come.
+    """
+    sampled = exists().where(
+        candidate_sets.c.project_id == tasks.c.project_id,
+        candidate_sets.c.task_id == tasks.c.task_id,
+        candidate_sets.c.version == version,
+        candidate_sets.c.plan == plan,
+    )
+    blocked = exists().where(
+        sampling_problems.c.project_id == tasks.c.project_id,
+        sampling_problems.c.task_id == tasks.c.task_id,
+        sampling_problems.c.version == version,
+        sampling_problems.c.retry_at > now,
+    )
+    query = (
+        select(tasks.c.task_id, tasks.c.data)
+        .where(tasks.c.project_id == project_id, tasks.c.deleted.is_(False))
+        .where(~sampled, ~_judged(tasks), ~blocked)
+        .order_by(tasks.c.task_id)
+        .limit(limit)
+    )
+    return {row.task_id: row.data for row in conn.execute(query)}
+
+
+def _judged(table: Table) -> ColumnElement[bool]:
+    """Whether the row's task has a live annotation."""
+    return exists().where(
+        annotations.c.project_id == table.c.project_id,
+        annotations.c.task_id == table.c.task_id,
+        annotations.c.deleted.is_(False),
+    )
+
+
 def sampled_tasks(conn: Connection, project_id: int, *, version: str, plan: str) -> set[int]:
     """Ids of the tasks that have a candidate set of this version and plan."""
     query = select(candidate_sets.c.task_id).filter_by(project_id=project_id, version=version, plan=plan)
@@ -56,10 +93,11 @@ def sampled_tasks(conn: Connection, project_id: int, *, version: str, plan: str)
 
 
 def unpushed(conn: Connection, project_id: int, *, version: str, plan: str, limit: int) -> list[CandidateSet]:
-    """Candidate sets of the version that Label Studio has not been given, oldest task first."""
+    """Candidate sets of unjudged tasks that Label Studio has not been given, oldest task first."""
     query = (
         select(candidate_sets)
         .filter_by(project_id=project_id, version=version, plan=plan, pushed_at=None)
+        .where(~_judged(candidate_sets))
         .order_by(candidate_sets.c.task_id)
         .limit(limit)
     )

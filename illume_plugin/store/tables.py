@@ -58,7 +58,12 @@ events = Table(
     Column("received_at", Float, nullable=False),
     Column("applied_at", Float),
     Column("problem", Text),
-    Index("events_pending", "event_id", sqlite_where=text("applied_at IS NULL")),
+    Index(
+        "events_pending",
+        "event_id",
+        sqlite_where=text("applied_at IS NULL"),
+        postgresql_where=text("applied_at IS NULL"),
+    ),
 )
 
 annotations = Table(
@@ -109,6 +114,16 @@ candidate_sets = Table(
     Column("candidates", JsonType, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("pushed_at", Float),
+    # what the worker asks for twice a second, and what is nearly always nothing
+    Index(
+        "candidate_sets_unpushed",
+        "project_id",
+        "version",
+        "plan",
+        "task_id",
+        sqlite_where=text("pushed_at IS NULL"),
+        postgresql_where=text("pushed_at IS NULL"),
+    ),
 )
 
 sampling_problems = Table(

@@ -42,6 +42,14 @@ def upgrade() -> None:
         sa.Column("pushed_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("project_id", "task_id", "version", "plan"),
     )
+    op.create_index(
+        "candidate_sets_unpushed",
+        "candidate_sets",
+        ["project_id", "version", "plan", "task_id"],
+        unique=False,
+        sqlite_where=sa.text("pushed_at IS NULL"),
+        postgresql_where=sa.text("pushed_at IS NULL"),
+    )
     op.create_table(
         "events",
         sa.Column("event_id", BIG_ID, autoincrement=True, nullable=False),
@@ -56,7 +64,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest"),
     )
     op.create_index(
-        "events_pending", "events", ["event_id"], unique=False, sqlite_where=sa.text("applied_at IS NULL")
+        "events_pending",
+        "events",
+        ["event_id"],
+        unique=False,
+        sqlite_where=sa.text("applied_at IS NULL"),
+        postgresql_where=sa.text("applied_at IS NULL"),
     )
     op.create_table(
         "leases",

@@ -63,6 +63,10 @@ def due(service: Service, project_id: int) -> bool:
         return judgements.count_preferences(conn, project_id, since=since) >= wanted
 
 
+class _StoppingError(Exception):
+    """This worker is being stopped; the run is to be taken up by the next one."""
+
+
 class Retrain:
     """Carries out runs, one at a time, as the worker called `owner`."""
 
@@ -81,6 +85,10 @@ class Retrain:
             return None
         try:
             self._carry_out(run)
+        except _StoppingError:
+            with store.write() as conn:
+                runs.give_back(conn, run.run_id, owner=self.owner)
+            log.info("run %d waits for the next worker", run.run_id)
         except ConflictError as error:
             log.warning("run %d: %s", run.run_id, error)
         except IllumeError as error:
@@ -176,20 +184,18 @@ class Retrain:
 
         Raises:
             ConflictError: the run is not ours any more.
-            RunError: it was cancelled, or this worker is being stopped.
+            RunError: it was cancelled.
         """
+        if self.stopping:
+            raise _StoppingError
         with self.service.store.write() as conn:
             if runs.heartbeat(
                 conn, run.run_id, owner=self.owner, now=self.service.clock(), progress=progress
             ):
-                if not self.stopping:
-                    return
-                reason = "The worker was stopped."
-            elif runs.cancel_requested(conn, run.run_id):
-                reason = "The run was cancelled."
-            else:
+                return
+            if not runs.cancel_requested(conn, run.run_id):
                 raise ConflictError(f"Run {run.run_id} went to another worker.")
-        raise RunError(reason, why="Nothing was changed.")
+        raise RunError("The run was cancelled.", why="Nothing was changed.")
 
     def _pictures(self, run: Run, training_set: TrainingSet) -> tuple[dict[str, Path], set[int]]:
         """(image URL -> local file, ids of tasks whose picture cannot be had)."""

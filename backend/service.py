@@ -175,15 +175,12 @@ class Service:
         return prediction
 
     def _note_given(self, project: Project, task_ids: Sequence[int]) -> None:
+        key = {"version": project.active_version, "plan": self.plan.hash}
+        with self.store.read() as conn:
+            if candidates.all_given(conn, project.project_id, task_ids, **key):
+                return  # the usual case: no call needs to wait for a writer
         with self.store.write() as conn:
-            candidates.mark_pushed(
-                conn,
-                project.project_id,
-                task_ids,
-                version=project.active_version,
-                plan=self.plan.hash,
-                now=self.clock(),
-            )
+            candidates.mark_pushed(conn, project.project_id, task_ids, now=self.clock(), **key)
 
     def _parse(self, label_config: str) -> LabelConfig:
         question, answer = self.keys

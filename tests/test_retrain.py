@@ -231,6 +231,25 @@ def test_a_run_whose_worker_died_is_finished_by_another_without_a_second_adapter
     assert child.started == 1, "what was trained is not trained again"
 
 
+def test_a_worker_that_is_stopped_leaves_its_run_to_the_next_one(
+    labelled: Service, child: type[StandInChild]
+) -> None:
+    labelled.request_training(2, trigger="test")
+    stopped = Retrain(labelled, owner="stopped")
+
+    def stop() -> None:
+        stopped.stopping = True
+
+    child.during = staticmethod(stop)
+    run = stopped.claim_and_run()
+    assert run is not None
+    assert run.state is RunState.QUEUED
+    child.during = staticmethod(lambda: None)
+    again = Retrain(labelled, owner="next").claim_and_run()
+    assert again is not None
+    assert (again.run_id, again.state) == (run.run_id, RunState.PROMOTED)
+
+
 def test_a_run_that_went_to_another_worker_does_not_count(
     labelled: Service, child: type[StandInChild]
 ) -> None:

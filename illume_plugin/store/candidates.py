@@ -1,10 +1,10 @@
 """Candidate sets per (task, version, plan), and what has been pushed to Label Studio."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, select, update
 
 from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
 from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
@@ -38,11 +38,11 @@ def get(
 ) -> dict[int, CandidateSet]:
     """task id -> candidate set, for those of `task_ids` that have one."""
     found: dict[int, CandidateSet] = {}
-    for start in range(0, len(task_ids), 500):
+    for some in _slices(list(task_ids)):
         query = (
             select(candidate_sets)
             .filter_by(project_id=project_id, version=version, plan=plan)
-            .where(candidate_sets.c.task_id.in_(task_ids[start : start + 500]))
+            .where(candidate_sets.c.task_id.in_(some))
         )
         found |= {row.task_id: _read(row) for row in conn.execute(query)}
     return found
@@ -108,14 +108,32 @@ def mark_pushed(
     conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str, now: float
 ) -> None:
     """Note that Label Studio has these sets (by our push or as the answer to a /predict call)."""
-    ids = list(task_ids)
-    for start in range(0, len(ids), 500):
-        conn.execute(
-            update(candidate_sets)
-            .filter_by(project_id=project_id, version=version, plan=plan, pushed_at=None)
-            .where(candidate_sets.c.task_id.in_(ids[start : start + 500]))
-            .values(pushed_at=now)
-        )
+    for some in _slices(list(task_ids)):
+        statement = update(candidate_sets).where(_not_given(project_id, some, version, plan))
+        conn.execute(statement.values(pushed_at=now))
+
+
+def all_given(conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str) -> bool:
+    """Whether Label Studio has all of these sets, as far as we know."""
+    return not any(
+        conn.execute(select(exists().where(_not_given(project_id, some, version, plan)))).scalar_one()
+        for some in _slices(list(task_ids))
+    )
+
+
+def _not_given(project_id: int, task_ids: list[int], version: str, plan: str) -> ColumnElement[bool]:
+    return and_(
+        candidate_sets.c.project_id == project_id,
+        candidate_sets.c.version == version,
+        candidate_sets.c.plan == plan,
+        candidate_sets.c.task_id.in_(task_ids),
+        candidate_sets.c.pushed_at.is_(None),
+    )
+
+
+def _slices(ids: list[int]) -> Iterator[list[int]]:
+    """A statement takes a limited number of parameters."""
+    return (ids[start : start + 500] for start in range(0, len(ids), 500))
 
 
 def count(conn: Connection, project_id: int, *, version: str, plan: str) -> tuple[int, int]:

@@ -103,6 +103,15 @@ def note(conn: Connection, run_id: int, **values: Any) -> None:
     conn.execute(update(runs).where(runs.c.run_id == run_id).values(**values))
 
 
+def give_back(conn: Connection, run_id: int, *, owner: str) -> None:
+    """Put a run that is ours back into the queue: its worker ends before it does."""
+    conn.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.lease_owner == owner, runs.c.state == RunState.RUNNING.value)
+        .values(state=RunState.QUEUED.value, lease_owner=None, lease_until=None)
+    )
+
+
 def finish(
     conn: Connection,
     run_id: int,

@@ -13,7 +13,7 @@ from test_retrain import submitted
 
 from backend.cli import main
 from backend.service import Service
-from backend.settings import load_settings
+from backend.settings import Settings, load_settings
 from illume_plugin.store import projects, runs
 
 HELP = Path(__file__).parents[1] / "docs" / "help.md"
@@ -21,12 +21,26 @@ HELP = Path(__file__).parents[1] / "docs" / "help.md"
 
 def help_text() -> str:
     """docs/help.md as it should be: `python tests/test_cli.py` writes it."""
-    parts = ["# The `illume` command\n\nWritten by `python tests/test_cli.py`, checked by the tests.\n"]
+    parts = [
+        "# The `illume` command and its settings\n\nWritten by `python tests/test_cli.py`, checked by the tests.\n"
+    ]
     for words in [[], *([name] for name in sorted(main.commands))]:
         shown = CliRunner().invoke(main, [*words, "--help"], prog_name="illume", terminal_width=100).output
         title = " ".join(["illume", *words])
         parts.append(f"## {title}\n\n```\n{shown.rstrip()}\n```\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, settings_table()])
+
+
+def settings_table() -> str:
+    """Every setting with its default and meaning, from the code."""
+    lines = ["## Settings", ""]
+    lines += ["As `ILLUME_NAME` in the environment, or as `name` in `illume.toml`.", ""]
+    lines += ["| name | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = ", ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = "" if default in ("", None) else f"`{default}`"
+        lines.append(f"| `{name}` | {shown} | {field.description} |")
+    return "\n".join(lines) + "\n"
 
 
 def test_the_help_in_the_docs_is_the_help_of_the_command() -> None:

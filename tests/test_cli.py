@@ -22,7 +22,8 @@ HELP = Path(__file__).parents[1] / "docs" / "help.md"
 def help_text() -> str:
     """docs/help.md as it should be: `python tests/test_cli.py` writes it."""
     parts = [
-        "# The `illume` command and its settings\n\nWritten by `python tests/test_cli.py`, checked by the tests.\n"
+        "# The `illume` command and its settings\n",
+        "Written by `python tests/test_cli.py`, checked by the tests.\n",
     ]
     for words in [[], *([name] for name in sorted(main.commands))]:
         shown = CliRunner().invoke(main, [*words, "--help"], prog_name="illume", terminal_width=100).output

@@ -234,8 +234,8 @@ def test_a_label_studio_with_its_defaults_names_the_lines_that_mend_it(
 
 
 def test_the_demo_project_is_made_once(door: LabelStudio, pictures: Pictures) -> None:
-    first = ensure_project(door, "Demo", label_config.read("select"), pictures)
-    assert ensure_project(door, "Demo", label_config.read("select"), pictures) == first
+    first = ensure_project(door, "Demo made once", label_config.read("select"), pictures)
+    assert ensure_project(door, "Demo made once", label_config.read("select"), pictures) == first
     assert door.project(first).task_number == len(pictures.tasks)
     assert len(door.local_storages(first)) == 1
 
@@ -243,7 +243,7 @@ def test_the_demo_project_is_made_once(door: LabelStudio, pictures: Pictures) ->
 def test_pictures_come_from_local_files_and_uploads(
     label_studio: LiveLabelStudio, door: LabelStudio, pictures: Pictures, tmp_path: Path
 ) -> None:
-    project_id = ensure_project(door, "Demo", label_config.read("select"), pictures)
+    project_id = ensure_project(door, "Demo with an upload", label_config.read("select"), pictures)
     original = (pictures.folder / "0001.png").read_bytes()
     upload = httpx.post(
         f"{label_studio.url}/api/projects/{project_id}/import",

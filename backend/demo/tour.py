@@ -226,7 +226,7 @@ def _wait_for_candidates(tour: Tour, service: Service, project_id: int, worker: 
 
 
 def _tell(tour: Tour, project_id: int) -> None:
-    illume = f"{Path(sys.executable).parent / 'illume'} --config {tour.config}"
+    illume = f"{_short(Path(sys.executable).parent / 'illume')} --config {_short(tour.config)}"
     stream = f"{tour.url}/projects/{project_id}/data?labeling=1"
     password = _kept(tour.folder / "password")
     ready = {"url": tour.url, "project": project_id, "stream": stream, "user": USER}
@@ -243,15 +243,23 @@ Ready.
 
   1. Tick every explanation that is true of the picture and supports the answer: keys 1 to 6,
      N for none of them, Ctrl+Enter submits and brings the next task.
-  2. After a dozen tasks press Start Training ({tour.url}/projects/{project_id}/settings/ml, the three
-     dots of ILLUME), or run: {illume} train
-  3. A minute later new tasks show candidates of the new version, if it is better.
+  2. After a dozen tasks start training: {tour.url}/projects/{project_id}/settings/ml,
+     the three dots beside ILLUME, Start Training. Or: {illume} train
+  3. Label Studio shows no progress of training; this does: {illume} runs
+     A minute later the next task shows candidates of v0001, if it is not worse.
 
-  What happens:  {illume} runs      {illume} versions      {illume} doctor
-  Logs:          {tour.folder}/serve.log  {tour.folder}/worker.log
+  All versions     {illume} versions
+  Is it all well?  {illume} doctor
+  Logs             {_short(tour.folder / "serve.log")}  {_short(tour.folder / "worker.log")}
 
 Ctrl-C ends the demo; start it again and it goes on where it was."""
     )
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here."""
+    here, path = Path.cwd(), path.absolute()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _kept(path: Path) -> str:

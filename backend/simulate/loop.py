@@ -1,0 +1,186 @@
+"""The simulated loop: sample, tick, train, measure, and again. Killed at any instant, it goes on where it was.
+
+An iteration is finished when its file is written. Within one, the store says what is done: candidate sets
+and annotations keep their first state when they come again, and a training run is found by its trigger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import label_config
+from backend.retrain import snapshot
+from backend.service import Service
+from backend.simulate.labelling import Labelling
+from backend.simulate.measuring import measure
+from backend.simulate.options import Options, freeze, frozen
+from backend.simulate.progress import Say, Stage, duration
+from backend.simulate.record import Iteration, Measurement, iteration_path, read_iteration
+from backend.simulate.report import write_results
+from backend.simulate.training import Training
+from backend.simulate.world import DrawnPictures, held_out_image, held_out_tasks, labelled_tasks
+from illume_plugin.annotators import team
+from illume_plugin.errors import ConflictError
+from illume_plugin.store import projects
+from illume_plugin.training.spec import write_json
+from illume_plugin.types import BASE_VERSION
+
+
+class Simulation:
+    """One simulation in one folder.
+
+    Args:
+        out: its folder; made when missing, gone on with when it holds a part of the same simulation.
+        say: told progress, a line at a time.
+    """
+
+    def __init__(self, options: Options, out: Path, *, say: Say) -> None:
+        self.options = options
+        self.out = out
+        self.say = say
+        #: the seed also numbers the project, so that draws of different seeds differ
+        self.project_id = options.seed + 1
+        self.settings = options.settings(out)
+        self.pictures = DrawnPictures(out / "pictures")
+
+    def run(self) -> list[Iteration]:
+        """Do what is not done yet; returns every iteration, the base model's figures first.
+
+        Raises:
+            ConflictError: the folder belongs to a simulation with other options, or one is going on there.
+            RunError: a training run failed; the same call tries it again.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            wanted = frozen(self.options, self.settings)
+            freeze(self.out, wanted)
+            (self.out / "iterations").mkdir(exist_ok=True)
+            with self.service() as service:
+                done = []
+                for iteration in self._iterations(service):
+                    done.append(iteration)
+                    write_results(self.out, wanted, done)
+        return done
+
+    @contextmanager
+    def service(self) -> Iterator[Service]:
+        """A backend of its own in the folder, with the project connected and pictures drawn, not fetched."""
+        service = Service(self.settings)
+        service.images.close()
+        service.images = service.sampler.images = self.pictures
+        try:
+            title, config = f"simulation, seed {self.options.seed}", label_config.read("select")
+            with service.store.write() as conn:
+                projects.put(conn, self.project_id, title=title, label_config=config, now=service.clock())
+            yield service
+        finally:
+            service.close()
+
+    def _iterations(self, service: Service) -> Iterator[Iteration]:
+        began, fresh = time.monotonic(), 0
+        before: Iteration | None = None
+        for number in range(self.options.iterations + 1):
+            known = read_iteration(self.out, number)
+            if known is None:
+                known = self._next(service, number, before) if before else self._base(service)
+                write_json(iteration_path(self.out, number), asdict(known))
+                fresh += 1
+                each = (time.monotonic() - began) / fresh
+                self.say(_line(known, each * (self.options.iterations - number)))
+            yield known
+            if known.ended:
+                self.say(known.ended)
+                return
+            before = known
+
+    def _base(self, service: Service) -> Iteration:
+        measured, seconds = self._measured(service, BASE_VERSION, "base model: measuring")
+        return Iteration(0, BASE_VERSION, measured, seconds={"measuring": seconds})
+
+    def _next(self, service: Service, number: int, before: Iteration) -> Iteration:
+        name = f"iteration {number}/{self.options.iterations}:"
+        options, project = self.options, self.project_id
+        annotators = team(
+            options.annotators, options.critic, options.strictness, noise=options.noise, seed=options.seed
+        )
+        labelling = Labelling(service, self.pictures, project, annotators, self.say)
+        training = Training(service, project, options.train_config(), self.say)
+        tasks = labelled_tasks(options.seed, tasks=options.tasks, iteration=number)
+        seconds: dict[str, float] = {}
+        if training.run_of(number) is None:
+            seconds["labelling"] = labelling.label(f"{name} sampling", tasks)
+        said, accepted = labelling.tally(tasks), snapshot(service, project).accepted
+        serves, measured, run, ended = before.serves, before.measured, {}, ""
+        if said.ticked and accepted:
+            done, seconds["training"] = training.train(name, number)
+            run = {"state": done.state.value, "version": done.version, "error": done.error, **done.report}
+            with service.store.read() as conn:
+                serves = projects.get(conn, project).active_version
+        else:
+            ended = no_signal(serves)
+        if serves != before.serves:  # a version that was measured has the same figures again
+            measured, seconds["measuring"] = self._measured(service, serves, f"{name} measuring")
+        return Iteration(
+            number,
+            serves,
+            measured,
+            len(tasks),
+            said.sampled,
+            said.shown,
+            said.ticked,
+            accepted,
+            run,
+            seconds,
+            ended,
+        )
+
+    def _measured(self, service: Service, version: str, name: str) -> tuple[Measurement, float]:
+        tasks = held_out_tasks(self.options.seed, self.options.held_out_tasks)
+        stage = Stage(self.say, name, len(tasks), "held-out tasks")
+        pictures = [self.pictures.draw(held_out_image(number), task) for number, task in enumerate(tasks, 1)]
+        adapter = service.engine.adapter(self.project_id, version)
+        measured = measure(
+            service.engine.generator(),
+            adapter,
+            tasks,
+            pictures,
+            version=version,
+            temperatures=self.options.temperatures,
+            samples=self.options.held_out_samples,
+            max_new_tokens=self.settings.max_new_tokens,
+            progress=stage.at,
+        )
+        return measured, stage.seconds
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the folder: two processes in it would each undo the other's runs."""
+        with (self.out / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConflictError(
+                    f"A simulation is going on in {self.out}.", todo="Wait for it, or give another --out."
+                ) from error
+            yield
+
+
+def no_signal(version: str) -> str:
+    """Why the loop ends where nothing was ticked."""
+    who = "the base model" if version == BASE_VERSION else f"adapter {version}"
+    return f"no fitting candidates: {who} gives no signal"
+
+
+def _line(done: Iteration, left: float) -> str:
+    what = f"iteration {done.number}: {done.serves} serves" if done.number else "base model"
+    ticked = f"{done.ticked} of {done.shown} ticked, " if done.number else ""
+    figures = (
+        f"fit rate {done.measured.fit_rate.value:.1%}, answers {done.measured.answer_accuracy.value:.1%}"
+    )
+    rest = "" if done.ended or left <= 0 else f"; about {duration(left)} left"
+    return f"{what}: {ticked}{figures}{rest}"

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 from illume_plugin.base_model import BaseModel
 from illume_plugin.generation.engine import TransformersGenerator
 from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.intervals import bootstrap, wilson
 from illume_plugin.scoring import logprob_mean
-from illume_plugin.types import EvaluationReport, JudgedTask, Metric, Task
-
-_Z95 = NormalDist().inv_cdf(0.975)
+from illume_plugin.types import EvaluationReport, JudgedTask, Task
 
 
 def evaluate(
@@ -70,21 +69,6 @@ def evaluate(
 def share_of_pairs(fits: Sequence[float], unfits: Sequence[float]) -> float:
     """Share of (fit, unfit) pairs in which the fit scores higher; a tie counts half."""
     return fmean((fit > unfit) + 0.5 * (fit == unfit) for fit in fits for unfit in unfits)
-
-
-def wilson(outcomes: Sequence[float]) -> Metric:
-    """A share of yes/no outcomes with Wilson's 95 % interval, which stays sane near 0 and 1."""
-    n, share = len(outcomes), fmean(outcomes)
-    middle = (share + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
-    half = _Z95 / (1 + _Z95**2 / n) * (share * (1 - share) / n + _Z95**2 / (4 * n**2)) ** 0.5
-    return Metric(share, max(0.0, middle - half), min(1.0, middle + half), n)
-
-
-def bootstrap(outcomes: Sequence[float], *, draws: int = 2000, seed: int = 0) -> Metric:
-    """A mean over tasks with the 95 % percentile interval of the bootstrap over tasks."""
-    rng, n = random.Random(seed), len(outcomes)
-    means = sorted(fmean(rng.choices(outcomes, k=n)) for _ in range(draws))
-    return Metric(fmean(outcomes), means[round(0.025 * (draws - 1))], means[round(0.975 * (draws - 1))], n)
 
 
 def _chosen(held_out: Sequence[JudgedTask], at_most: int, seed: int) -> list[JudgedTask]:

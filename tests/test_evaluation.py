@@ -16,7 +16,8 @@ from illume_plugin.types import JudgedTask
 pytest.importorskip("torch")
 
 from illume_plugin.base_model import BaseModel, load_base_model
-from illume_plugin.evaluation import bootstrap, evaluate, share_of_pairs, wilson
+from illume_plugin.evaluation import evaluate, share_of_pairs
+from illume_plugin.intervals import bootstrap, wilson
 from illume_plugin.scoring import logprob_mean
 
 pytestmark = pytest.mark.torch

@@ -50,12 +50,14 @@ _COUNT = click.IntRange(min=1)
     default="0.3,0.6,0.9",
     show_default=True,
     callback=_numbers,
-    help="Of the sampling plan.",
+    help="Sampling temperatures.",
 )
 @click.option(
     "--candidates", default=10, show_default=True, type=click.IntRange(1, 10), help="Rows an annotator sees."
 )
-@click.option("--annotators", default=1, show_default=True, type=_COUNT, help="Who judge every task.")
+@click.option(
+    "--annotators", default=1, show_default=True, type=_COUNT, help="Annotators who judge every task."
+)
 @click.option(
     "--critic",
     default="checker",
@@ -77,13 +79,21 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--held-out-samples", default=4, show_default=True, type=_COUNT, help="Draws of each at T = 0.7."
 )
-@click.option("--objective", default="illume", show_default=True, type=click.Choice(["illume"]), help="Loss.")
+@click.option(
+    "--objective", default="illume", show_default=True, type=click.Choice(["illume"]), help="What is trained."
+)
 @click.option(
     "--train", multiple=True, metavar="NAME=VALUE", callback=_settings, help="A training setting; repeatable."
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything drawn.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Seed of tasks, slips and training.",
+)
 def simulate(out: Path, critic: str, strictness: tuple[str, ...], **asked: Any) -> None:
-    """Run the whole loop on the picture world with simulated annotators, without Label Studio.
+    """Run the loop on the picture world with simulated annotators, no Label Studio.
 
     Candidates, webhook events, training runs and the gate are the real ones. The figures come from tasks
     that are never labelled. Stopped at any instant, the same command goes on where it was. OUT gets

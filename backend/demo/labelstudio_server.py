@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from .processes import Child, ProcessError, require_free_port
+from backend.demo.processes import Child, ProcessError, require_free_port
 
 #: The first start makes the database: about a minute on two cores, several on a loaded machine.
 READY_WITHIN_S = 600.0

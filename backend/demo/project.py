@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from backend.demo.pictures import Pictures
 from illume_plugin.errors import LabelStudioError
 from illume_plugin.labelstudio import LabelStudio, ProjectInfo
-
-from .pictures import Pictures
 
 #: In the description of a project of ours: tells it from a namesake that somebody else made.
 MARKER = "[illume demo]"

@@ -49,8 +49,10 @@ def curve(title: str, ticks: Sequence[str], series: Sequence[Series]) -> str:
         *_axes(ticks),
     ]
     heights = _label_heights([one.metrics[-1].value for one in series])
-    for one, color, height in zip(series, ("--a", "--b", "--c"), heights, strict=False):
-        parts += _line(one, f"var({color})", height)
+    drawn = list(zip(series, ("var(--a)", "var(--b)", "var(--c)"), heights, strict=False))
+    parts += [_band(one, color) for one, color, _ in drawn]
+    for one, color, height in reversed(drawn):  # the first one lies on top
+        parts += _line(one, color, height)
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -71,27 +73,34 @@ def _axes(ticks: Sequence[str]) -> list[str]:
     return parts
 
 
-def _line(series: Series, color: str, label_y: float) -> list[str]:
-    n = len(series.metrics)
-    points = [(_x(place, n), metric) for place, metric in enumerate(series.metrics)]
+def _band(series: Series, color: str) -> str:
+    points = _points(series)
     upper = [f"{x:.1f},{_y(metric.high):.1f}" for x, metric in points]
     lower = [f"{x:.1f},{_y(metric.low):.1f}" for x, metric in reversed(points)]
+    return f'<polygon class="band" points="{" ".join([*upper, *lower])}" fill="{color}"/>'
+
+
+def _line(series: Series, color: str, label_y: float) -> list[str]:
+    points = _points(series)
     middle = " ".join(f"{x:.1f},{_y(metric.value):.1f}" for x, metric in points)
     dots = [
         f'<circle cx="{x:.1f}" cy="{_y(metric.value):.1f}" r="3.5" fill="{color}">'
-        f"<title>{escape(series.name)}: {_percent(metric)}</title></circle>"
+        f"<title>{escape(series.name)}: {_in_words(metric)}</title></circle>"
         for x, metric in points
     ]
     return [
-        f'<polygon class="band" points="{" ".join([*upper, *lower])}" fill="{color}"/>',
         f'<polyline class="line" points="{middle}" stroke="{color}"/>',
         *dots,
         f'<text x="{WIDTH - RIGHT + 12}" y="{label_y + 4:.1f}" style="fill: {color}">'
-        f"{escape(series.name)} {series.metrics[-1].value:.0%}</text>",
+        f"{escape(series.name)} {100 * series.metrics[-1].value:.0f} %</text>",
     ]
 
 
-def _percent(metric: Metric) -> str:
+def _points(series: Series) -> list[tuple[float, Metric]]:
+    return [(_x(place, len(series.metrics)), metric) for place, metric in enumerate(series.metrics)]
+
+
+def _in_words(metric: Metric) -> str:
     return f"{metric.value:.1%} ({metric.low:.1%} to {metric.high:.1%}, n = {metric.n})"
 
 
@@ -106,7 +115,7 @@ def _label_heights(values: Sequence[float]) -> list[float]:
 
 
 def _x(place: int, n: int) -> float:
-    return LEFT + 24 + (WIDTH - LEFT - RIGHT - 36) * (place / (n - 1) if n > 1 else 0.5)
+    return LEFT + 24 + (WIDTH - LEFT - RIGHT - 48) * (place / (n - 1) if n > 1 else 0.5)
 
 
 def _y(value: float) -> float:

@@ -1,4 +1,4 @@
-"""The simulated loop: sample, tick, train, measure, and again. Killed at any instant, it goes on where it was.
+"""The simulated loop: sample, tick, train, measure, and again. Killed at any time, it goes on where it was.
 
 An iteration is finished when its file is written. Within one, the store says what is done: candidate sets
 and annotations keep their first state when they come again, and a training run is found by its trigger.
@@ -10,25 +10,25 @@ import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import label_config
 from backend.retrain import snapshot
 from backend.service import Service
 from backend.simulate.labelling import Labelling
-from backend.simulate.measuring import measure
+from backend.simulate.measuring import HeldOut
 from backend.simulate.options import Options, freeze, frozen
-from backend.simulate.progress import Say, Stage, duration
+from backend.simulate.progress import Say, duration
 from backend.simulate.record import Iteration, Measurement, iteration_path, read_iteration
 from backend.simulate.report import write_results
 from backend.simulate.training import Training
-from backend.simulate.world import DrawnPictures, held_out_image, held_out_tasks, labelled_tasks
+from backend.simulate.world import DrawnPictures, labelled_tasks
 from illume_plugin.annotators import team
 from illume_plugin.errors import ConflictError
 from illume_plugin.store import projects
 from illume_plugin.training.spec import write_json
-from illume_plugin.types import BASE_VERSION
+from illume_plugin.types import BASE_VERSION, Run
 
 
 class Simulation:
@@ -47,6 +47,10 @@ class Simulation:
         self.project_id = options.seed + 1
         self.settings = options.settings(out)
         self.pictures = DrawnPictures(out / "pictures")
+        self.held_out = HeldOut(options, self.pictures, self.settings.max_new_tokens, say)
+        self.annotators = team(
+            options.annotators, options.critic, options.strictness, noise=options.noise, seed=options.seed
+        )
 
     def run(self) -> list[Iteration]:
         """Do what is not done yet; returns every iteration, the base model's figures first.
@@ -56,7 +60,7 @@ class Simulation:
             RunError: a training run failed; the same call tries it again.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with self.alone():
             wanted = frozen(self.options, self.settings)
             freeze(self.out, wanted)
             (self.out / "iterations").mkdir(exist_ok=True)
@@ -66,6 +70,22 @@ class Simulation:
                     done.append(iteration)
                     write_results(self.out, wanted, done)
         return done
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder: two processes in it would each undo the other's runs.
+
+        Raises:
+            ConflictError: another one holds it.
+        """
+        with (self.out / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConflictError(
+                    f"A simulation is going on in {self.out}.", todo="Wait for it, or give another --out."
+                ) from error
+            yield
 
     @contextmanager
     def service(self) -> Iterator[Service]:
@@ -103,71 +123,44 @@ class Simulation:
         return Iteration(0, BASE_VERSION, measured, seconds={"measuring": seconds})
 
     def _next(self, service: Service, number: int, before: Iteration) -> Iteration:
-        name = f"iteration {number}/{self.options.iterations}:"
-        options, project = self.options, self.project_id
-        annotators = team(
-            options.annotators, options.critic, options.strictness, noise=options.noise, seed=options.seed
-        )
-        labelling = Labelling(service, self.pictures, project, annotators, self.say)
-        training = Training(service, project, options.train_config(), self.say)
+        name, options = f"iteration {number}/{self.options.iterations}:", self.options
+        labelling = Labelling(service, self.pictures, self.project_id, self.annotators, self.say)
+        training = Training(service, self.project_id, options.train_config(), self.say)
         tasks = labelled_tasks(options.seed, tasks=options.tasks, iteration=number)
         seconds: dict[str, float] = {}
         if training.run_of(number) is None:
             seconds["labelling"] = labelling.label(f"{name} sampling", tasks)
-        said, accepted = labelling.tally(tasks), snapshot(service, project).accepted
-        serves, measured, run, ended = before.serves, before.measured, {}, ""
-        if said.ticked and accepted:
-            done, seconds["training"] = training.train(name, number)
-            run = {"state": done.state.value, "version": done.version, "error": done.error, **done.report}
-            with service.store.read() as conn:
-                serves = projects.get(conn, project).active_version
-        else:
-            ended = no_signal(serves)
-        if serves != before.serves:  # a version that was measured has the same figures again
-            measured, seconds["measuring"] = self._measured(service, serves, f"{name} measuring")
-        return Iteration(
-            number,
-            serves,
-            measured,
-            len(tasks),
-            said.sampled,
-            said.shown,
-            said.ticked,
-            accepted,
-            run,
-            seconds,
-            ended,
+        said, accepted = labelling.tally(tasks), snapshot(service, self.project_id).accepted
+        labelled = replace(
+            before,
+            number=number,
+            tasks=len(tasks),
+            sampled=said.sampled,
+            shown=said.shown,
+            ticked=said.ticked,
+            accepted=accepted,
+            run={},
+            seconds=seconds,
         )
+        if not (said.ticked and accepted):
+            return replace(labelled, ended=no_signal(before.serves))
+        run, seconds["training"] = training.train(f"{name} run:", number)
+        return self._trained(service, labelled, run, f"{name} measuring")
+
+    def _trained(self, service: Service, labelled: Iteration, run: Run, name: str) -> Iteration:
+        """The iteration with what the run made of it; a version that serves on has the same figures again."""
+        told = {"state": run.state.value, "version": run.version, **run.report}
+        with service.store.read() as conn:
+            serves = projects.get(conn, self.project_id).active_version
+        if serves == labelled.serves:
+            return replace(labelled, run=told)
+        measured, taken = self._measured(service, serves, name)
+        seconds = {**labelled.seconds, "measuring": taken}
+        return replace(labelled, serves=serves, measured=measured, run=told, seconds=seconds)
 
     def _measured(self, service: Service, version: str, name: str) -> tuple[Measurement, float]:
-        tasks = held_out_tasks(self.options.seed, self.options.held_out_tasks)
-        stage = Stage(self.say, name, len(tasks), "held-out tasks")
-        pictures = [self.pictures.draw(held_out_image(number), task) for number, task in enumerate(tasks, 1)]
-        adapter = service.engine.adapter(self.project_id, version)
-        measured = measure(
-            service.engine.generator(),
-            adapter,
-            tasks,
-            pictures,
-            version=version,
-            temperatures=self.options.temperatures,
-            samples=self.options.held_out_samples,
-            max_new_tokens=self.settings.max_new_tokens,
-            progress=stage.at,
-        )
-        return measured, stage.seconds
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the folder: two processes in it would each undo the other's runs."""
-        with (self.out / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConflictError(
-                    f"A simulation is going on in {self.out}.", todo="Wait for it, or give another --out."
-                ) from error
-            yield
+        generator, adapter = service.engine.generator(), service.engine.adapter(self.project_id, version)
+        return self.held_out.measure(generator, adapter, version=version, name=name)
 
 
 def no_signal(version: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+from backend.simulate.options import Options
+from backend.simulate.progress import Say, Stage
 from backend.simulate.record import Measurement
+from backend.simulate.world import DrawnPictures, held_out_image, held_out_tasks
 from illume_plugin.embedded import WorldTask, check
 from illume_plugin.generation import Generator, SampleRequest, SamplingPlan
 from illume_plugin.identity import wording
-from illume_plugin.metrics import distinct_share
+from illume_plugin.intervals import bootstrap, wilson
 from illume_plugin.types import Metric, Task
 
 #: The temperature of the fit rate.
@@ -23,6 +26,39 @@ UNFINISHED = "unfinished"
 
 #: What a task's draws gave: a text each, None where it did not end.
 Draws = Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The fixed tasks on which every version of a simulation is measured."""
+
+    options: Options
+    pictures: DrawnPictures
+    max_new_tokens: int
+    say: Say
+
+    def measure(
+        self, generator: Generator, adapter: str | None, *, version: str, name: str
+    ) -> tuple[Measurement, float]:
+        """Measure one version; returns its figures and the seconds that it took.
+
+        Args:
+            name: of the stage, in progress lines.
+        """
+        tasks = held_out_tasks(self.options.seed, self.options.held_out_tasks)
+        stage = Stage(self.say, name, len(tasks), "held-out tasks")
+        measured = measure(
+            generator,
+            adapter,
+            tasks,
+            [self.pictures.draw(held_out_image(number), task) for number, task in enumerate(tasks, start=1)],
+            version=version,
+            temperatures=self.options.temperatures,
+            samples=self.options.held_out_samples,
+            max_new_tokens=self.max_new_tokens,
+            progress=stage.at,
+        )
+        return measured, stage.seconds
 
 
 def measure(
@@ -77,8 +113,6 @@ def judged(
 ) -> Measurement:
     """The figures that follow from what was drawn; each sequence has one item per task."""
     # its module loads torch, which only a real measurement needs to wait for
-    from illume_plugin.evaluation import bootstrap
-
     verdicts = [[_reason(task, text) for text in draws] for task, draws in zip(tasks, at_seven, strict=True)]
     plan = [_fitting(task, draws) for task, draws in zip(tasks, at_plan, strict=True)]
     fits = [_fitting(task, draws) for task, draws in zip(tasks, at_seven, strict=True)]
@@ -87,9 +121,9 @@ def judged(
     kinds = sorted({task.question.kind for task in tasks})
     return Measurement(
         version=version,
-        fit_rate=_share(fits),
-        fit_rate_plan=_share(plan),
-        answer_accuracy=_share(right),
+        fit_rate=wilson(fits),
+        fit_rate_plan=wilson(plan),
+        answer_accuracy=wilson(right),
         distinct=bootstrap(distinct),
         reasons=dict(sorted(Counter(each for task in verdicts for each in task).items())),
         kinds={
@@ -135,11 +169,5 @@ def _fitting(task: WorldTask, draws: Draws) -> float:
     )
 
 
-def _share(outcomes: Sequence[float]) -> Metric:
-    from illume_plugin.evaluation import wilson
-
-    return wilson(outcomes)
-
-
 def _of(kind: str, tasks: Sequence[WorldTask], outcomes: Sequence[float]) -> Metric:
-    return _share([o for task, o in zip(tasks, outcomes, strict=True) if task.question.kind == kind])
+    return wilson([o for task, o in zip(tasks, outcomes, strict=True) if task.question.kind == kind])

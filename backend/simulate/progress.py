@@ -31,7 +31,7 @@ class Stage:
     def at(self, done: int) -> None:
         """Tell how much is done, if it is time."""
         now = self._clock()
-        if now - self._told < EVERY_S or not done:
+        if now - self._told < EVERY_S or not 0 < done < self._total:
             return
         self._told = now
         left = (now - self._started) / done * (self._total - done)

@@ -16,16 +16,17 @@ from illume_plugin.training.spec import write_json
 from illume_plugin.types import Json, Metric
 
 LIBRARIES = ("torch", "transformers", "peft")
-_HEADER = (
+_COLUMNS = (
     "iteration", "serves", "ticked", "accepted rationales", "fit rate, T = 0.7", "fit rate, plan",
     "answer accuracy", "distinct samples", "seconds",
 )  # fmt: skip
+_KIND_COLUMNS = ("kind of question", "fit rate, base", "fit rate, last", "answers, base", "answers, last")
 
 
 def write_results(out: Path, options: Mapping[str, Json], done: Sequence[Iteration]) -> None:
     """Write results.json, results.md and curve.svg of the iterations done so far, each in one go."""
     write_json(out / "results.json", results(options, done))
-    _write(out / "results.md", table(options, done))
+    _write(out / "results.md", page(options, done))
     ticks = ["base", *(str(one.number) for one in done[1:])]
     lines = [
         Series("fit rate", [one.measured.fit_rate for one in done]),
@@ -53,45 +54,45 @@ def outcome(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
     """One sentence: how it ended, or how far it is."""
     if done[-1].ended:
         return done[-1].ended
+    wanted, number = options["iterations"], done[-1].number
+    far = "" if number == wanted else f" of {wanted}, not finished"
     first, last = done[0].measured, done[-1].measured
-    far = "" if done[-1].number == options["iterations"] else f" (of {options['iterations']}; not finished)"
+    fits = f"fit rate {first.fit_rate.value:.1%} -> {last.fit_rate.value:.1%}"
+    answers = f"answer accuracy {first.answer_accuracy.value:.1%} -> {last.answer_accuracy.value:.1%}"
+    return f"after {number} iterations{far}: {fits}, {answers}"
+
+
+def page(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
+    """The results as Markdown."""
+    said = [f"{name} `{_brief(value)}`" for name, value in options.items() if value not in ("", {})]
+    parts = [
+        f"# Simulation, seed {options['seed']}",
+        _sentence(outcome(options, done)),
+        "![learning curve](curve.svg)",
+        _table(_COLUMNS, [_row(one) for one in done]),
+        _table(_KIND_COLUMNS, [_kind_row(kind, done) for kind in sorted(done[-1].measured.kinds)]),
+        "Brackets hold 95 % intervals over held-out tasks. A run that the gate held back leaves the version "
+        "that served before, with its figures.",
+        f"Options: {', '.join(said)}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
+
+
+def _kind_row(kind: str, done: Sequence[Iteration]) -> tuple[str, ...]:
+    first, last = (one.measured.kinds[kind] for one in (done[0], done[-1]))
     return (
-        f"after {done[-1].number} iterations{far}: fit rate {first.fit_rate.value:.1%} -> {last.fit_rate.value:.1%},"
-        f" answer accuracy {first.answer_accuracy.value:.1%} -> {last.answer_accuracy.value:.1%}"
+        kind,
+        *(_metric(each[name]) for name in ("fit_rate", "answer_accuracy") for each in (first, last)),
     )
 
 
-def table(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
-    """The results as Markdown."""
-    rows = [_HEADER, ("---",) * len(_HEADER), *(_row(one) for one in done)]
-    kinds = sorted(done[-1].measured.kinds)
-    by_kind = [
-        ("kind of question", "fit rate, base", "fit rate, last", "answers, base", "answers, last"),
-        ("---",) * 5,
-    ]
-    for kind in kinds:
-        figures = [one.measured.kinds[kind] for one in (done[0], done[-1])]
-        shown = [_metric(each[name]) for name in ("fit_rate", "answer_accuracy") for each in figures]
-        by_kind.append((kind, *shown))
-    lines = [
-        f"# Simulation, seed {options['seed']}",
-        "",
-        _sentence(outcome(options, done)),
-        "",
-        "![learning curve](curve.svg)",
-        "",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        *(f"| {' | '.join(row)} |" for row in by_kind),
-        "",
-        "Brackets hold 95 % intervals over held-out tasks. A run that the gate held back leaves the version"
-        " that served before, and its figures.",
-        "",
-        "Options: "
-        + ", ".join(f"{name} `{value}`" for name, value in options.items() if value not in ("", {})),
-        "",
-    ]
-    return "\n".join(lines)
+def _brief(value: Json) -> str:
+    words = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return words if len(words) < 40 else f"{words[:12]}..."
 
 
 def _row(one: Iteration) -> tuple[str, ...]:

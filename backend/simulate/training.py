@@ -51,8 +51,9 @@ class Training:
         with self._service.store.read() as conn:
             run = runs.get(conn, run.run_id)
         if run.state in (*_LOST, *_LIVE):
+            reason = run.error or "it gave no reason"
             raise RunError(
-                f"The training run of iteration {iteration} is {run.state.value}: {run.error or 'nothing is known'}",
+                f"The training run of iteration {iteration} is {run.state.value}: {reason}",
                 todo="Start the same command again; it goes on from here.",
             )
         return run, stage.seconds
@@ -71,21 +72,21 @@ class Training:
             try:
                 while not wait([work], timeout=LOOK_S).done:
                     with store.read() as conn:
-                        stage.tell(_in_words(runs.get(conn, run_id).progress))
+                        stage.tell(in_words(runs.get(conn, run_id).progress))
             except BaseException:
                 retrain.stopping = True  # the run goes back into the queue while the pool waits for it
                 raise
             work.result()
 
 
-def _trigger(iteration: int) -> str:
-    return f"simulated iteration {iteration}"
-
-
-def _in_words(progress: Mapping[str, Json]) -> str:
-    """Such as `training 30/120, about 12 s left`."""
+def in_words(progress: Mapping[str, Json]) -> str:
+    """A child's progress, such as `training 30/120, about 12 s left`."""
     words = f"{progress.get('stage', 'starting')}"
     if progress.get("steps"):
         words += f" {progress.get('step')}/{progress['steps']}"
     left = progress.get("eta_s")
     return f"{words}, about {duration(left)} left" if left else words
+
+
+def _trigger(iteration: int) -> str:
+    return f"simulated iteration {iteration}"

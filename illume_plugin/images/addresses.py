@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from ..errors import ImageError
-from ..types import Task
+from illume_plugin.errors import ImageError
+from illume_plugin.types import Task
 
 #: Prefixes of the paths that Label Studio serves pictures under.
 LABEL_STUDIO_PATHS = ("/data/", "/storage-data/", "/tasks/", "/static/")

@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import ImageError
-from ..types import Task
-from .addresses import Addresses, Visit
+from illume_plugin.errors import ImageError
+from illume_plugin.images.addresses import Addresses, Visit
+from illume_plugin.types import Task
 
 #: Read by Pillow from bytes alone; formats that start other programs (EPS) or mean no picture are out.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")

@@ -1,7 +1,7 @@
 """The one door to Label Studio's API."""
 
-from .client import LabelStudio
-from .records import (
+from illume_plugin.labelstudio.client import LabelStudio
+from illume_plugin.labelstudio.records import (
     BackendInfo,
     LocalStorageInfo,
     ProjectInfo,
@@ -9,7 +9,7 @@ from .records import (
     UserInfo,
     WebhookInfo,
 )
-from .tokens import TokenRefusedError
+from illume_plugin.labelstudio.tokens import TokenRefusedError
 
 __all__ = [
     "BackendInfo",

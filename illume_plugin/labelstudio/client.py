@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from ..errors import LabelStudioError
-from ..types import Json
-from .failures import DoorClient
-from .records import (
+from illume_plugin.errors import LabelStudioError
+from illume_plugin.labelstudio.failures import DoorClient
+from illume_plugin.labelstudio.records import (
     BackendInfo,
     LocalStorageInfo,
     ProjectInfo,
@@ -29,7 +28,8 @@ from .records import (
     text,
     webhook_info,
 )
-from .tokens import AccessTokens, TokenAuth
+from illume_plugin.labelstudio.tokens import AccessTokens, TokenAuth
+from illume_plugin.types import Json
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio as Sdk

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ..errors import LabelStudioError
-from ..types import Json
-from .tokens import HOW_TO_GET_ONE, TokenRefusedError
+from illume_plugin.errors import LabelStudioError
+from illume_plugin.labelstudio.tokens import HOW_TO_GET_ONE, TokenRefusedError
+from illume_plugin.types import Json
 
 #: The environment lines that let Label Studio (1.23.1 and later) call a private address.
 PRIVATE_ADDRESS_LINES = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import LabelStudioError
-from ..types import Json
+from illume_plugin.errors import LabelStudioError
+from illume_plugin.types import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Generator
 
 import httpx
 
-from ..errors import LabelStudioError
-from ..types import Json
+from illume_plugin.errors import LabelStudioError
+from illume_plugin.types import Json
 
 #: Seconds before its end at which an access token is renewed: longer than any one request should take.
 RENEW_BEFORE_S = 60.0

@@ -16,6 +16,7 @@ from illume_plugin.embedded import WorldTask, check
 from illume_plugin.generation import Generator, SampleRequest, SamplingPlan
 from illume_plugin.identity import wording
 from illume_plugin.intervals import bootstrap, wilson
+from illume_plugin.metrics import distinct_share
 from illume_plugin.types import Metric, Task
 
 #: The temperature of the fit rate.

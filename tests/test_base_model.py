@@ -56,17 +56,17 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_chat_prompts_follow_the_template(shared: BaseModel) -> None:
-    answer = "<s> user :<image> what color is the object in the center ? assistant :"
+    answer = "<s><user> what color is the object in the center ?<image><assistant>"
     assert shared.prompts.answer(QUESTION) == answer
-    assert shared.prompts.rationale(QUESTION, ANSWER) == f"{answer} red</s> user : why ? assistant :"
+    assert shared.prompts.rationale(QUESTION, ANSWER) == f"{answer} red</s><user> Why?<assistant>"
 
 
 def test_an_explained_row_is_the_template_of_the_whole_conversation(shared: BaseModel) -> None:
     row = shared.prompts.explained(QUESTION, ANSWER, TEXT)
     assert [(piece.role, piece.text) for piece in row] == [
-        (Role.PROMPT, "<s> user :<image> what color is the object in the center ? assistant :"),
+        (Role.PROMPT, "<s><user> what color is the object in the center ?<image><assistant>"),
         (Role.ANSWER, " red</s>"),
-        (Role.PROMPT, " user : why ? assistant :"),
+        (Role.PROMPT, "<user> Why?<assistant>"),
         (Role.RATIONALE, " because i see it .</s>"),
     ]
     assert "".join(p.text for p in row) == "".join(
@@ -108,7 +108,7 @@ def test_words_of_a_task_are_never_special_tokens(shared: BaseModel, hostile: st
 
 
 def test_why_can_be_chosen(copy: Path) -> None:
-    assert load_base_model(copy, device="cpu").prompts.why == "why ?"
+    assert load_base_model(copy, device="cpu").prompts.why == "Why?"
     assert load_base_model(copy, device="cpu", why="how so ?").prompts.why == "how so ?"
     (copy / "illume.json").unlink()
     assert load_base_model(copy, device="cpu").prompts.why.startswith("Why?")
@@ -302,7 +302,7 @@ def test_a_saved_adapter_is_a_plain_peft_folder_without_this_machines_paths(fold
 
 def test_only_language_blocks_are_adapted(folders: list[Path]) -> None:
     names = load_file(folders[0] / "adapter_model.safetensors")
-    assert len(names) == 3 * 7 * 2  # blocks, linear layers of a block, A and B
+    assert len(names) == 4 * 7 * 2  # blocks, linear layers of a block, A and B
     assert all(".language_model.layers." in name for name in names)
 
 

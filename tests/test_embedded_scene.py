@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illume_plugin.embedded.scene import FEWEST, MOST, Scene, Thing, sample_scene
+from illume_plugin.embedded.scene import FEWEST, MOST, NOVEL_PAIRS, Scene, Thing, sample_scene
 from illume_plugin.errors import TaskError
 
 SEEDS = st.integers(0, 2**32)
@@ -24,6 +24,13 @@ def test_a_sampled_scene_has_a_few_things_in_distinct_places_in_order(seed: int)
     places = [thing.place for thing in sample_scene(random.Random(seed)).things]
     assert FEWEST <= len(places) <= MOST
     assert places == sorted(set(places))
+
+
+@given(SEEDS, st.booleans())
+def test_a_scene_shows_a_held_back_pair_exactly_where_that_is_asked_for(seed: int, novel: bool) -> None:
+    scene = sample_scene(random.Random(seed), novel=novel)
+    assert scene.is_novel == novel
+    assert novel == any((thing.color, thing.shape) in NOVEL_PAIRS for thing in scene.things)
 
 
 def test_a_place_holds_its_thing_or_nothing() -> None:

@@ -123,7 +123,7 @@ def test_candidates_are_distinct_complete_and_scored(
         task = request.task
         scores = logprob_mean(generator.base, request.image, task.question, task.answer, texts)
         assert [c.logprob_mean for c in candidates] == pytest.approx(scores, abs=1e-5)
-        assert all(c.prompt.endswith(f"{task.answer}</s> user : why ? assistant :") for c in candidates)
+        assert all(c.prompt.endswith(f"{task.answer}</s><user> Why?<assistant>") for c in candidates)
 
 
 def test_a_task_gets_the_same_candidates_whoever_shares_its_batch(

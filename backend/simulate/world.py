@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from illume_plugin.embedded import WorldTask, draw, make_tasks
+from illume_plugin.embedded import Split, WorldTask, draw, make_tasks
 from illume_plugin.errors import ImageError
 from illume_plugin.identity import content_bits
 from illume_plugin.images import ImageStore
@@ -53,7 +53,7 @@ def labelled_tasks(seed: int, *, tasks: int, iteration: int) -> dict[int, WorldT
 
 def held_out_tasks(seed: int, n: int) -> list[WorldTask]:
     """Tasks that nobody ever labels, from a stream of scenes of their own."""
-    return make_tasks(n, content_bits(["held out", seed], 32))
+    return make_tasks(n, content_bits(["held out", seed], 32), Split.TEST)
 
 
 def task_data(task_id: int, task: WorldTask) -> dict[str, Json]:

@@ -12,10 +12,11 @@ from illume_plugin.embedded.drawing import blank, draw
 from illume_plugin.embedded.questions import Question
 from illume_plugin.embedded.rationales import rationales
 from illume_plugin.embedded.scene import Scene, Thing
+from illume_plugin.embedded.splits import Split
 from illume_plugin.embedded.tasks import WorldTask, make_tasks
 
 __all__ = [
-    "Check", "Question", "Reason", "Scene", "Thing", "WorldTask",
+    "Check", "Question", "Reason", "Scene", "Split", "Thing", "WorldTask",
     "base_model_path", "blank", "check", "draw", "make_tasks", "rationales",
 ]  # fmt: skip
 

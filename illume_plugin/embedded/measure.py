@@ -22,13 +22,13 @@ import click
 from PIL import Image
 
 from illume_plugin.embedded import base_model_path
+from illume_plugin.embedded.build.tokens import WHY
 from illume_plugin.embedded.checker import Reason, check
 from illume_plugin.embedded.drawing import blank, draw
 from illume_plugin.embedded.questions import KINDS
+from illume_plugin.embedded.splits import Split
 from illume_plugin.embedded.tasks import WorldTask, make_tasks
 
-#: What the shipped weights were trained to be asked for a rationale, word for word.
-WHY = "why ?"
 TEMPERATURES = (0.3, 0.7, 1.0)
 BATCH = 50
 #: In tokens: the longest rationale of the world has 36.
@@ -59,12 +59,14 @@ class Sampling:
 
     Attributes:
         fit_rate: share of all samples that the checker passes.
+        fit_rate_by_kind: the same for each kind of question.
         distinct: mean over tasks of (different texts of a task) / (samples of a task).
         reasons: verdict -> number of samples.
     """
 
     temperature: float
     fit_rate: float
+    fit_rate_by_kind: dict[str, float]
     distinct: float
     n: int
     reasons: dict[str, int]
@@ -72,10 +74,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Everything one call found out. `accuracy` is by kind of question, and `all`."""
+    """Everything one call found out.
+
+    Attributes:
+        accuracy: of answers, by kind of question and of `all`.
+        accuracy_blank_picture: the same where every picture is an empty grid.
+        chance: the same for a guess among the answers that a question can have.
+    """
 
     accuracy: dict[str, Accuracy]
-    accuracy_blank_picture: Accuracy
+    accuracy_blank_picture: dict[str, Accuracy]
+    chance: dict[str, float]
     sampling: list[Sampling]
     config: dict[str, Any]
 
@@ -129,30 +138,45 @@ def accuracy_by_kind(tasks: Sequence[WorldTask], given: Sequence[str]) -> dict[s
     return figures
 
 
+def chance() -> dict[str, float]:
+    """Accuracy of a blind guess, by kind and of `all`: answers are balanced within each topic of a kind."""
+    kinds = {
+        name: sum(1 / len(answers) for answers in kind.topics.values()) / len(kind.topics)
+        for name, kind in KINDS.items()
+    }
+    return {"all": sum(kinds.values()) / len(kinds), **kinds}
+
+
 def judge(tasks: Sequence[WorldTask], sampled: Sequence[Sequence[str]], temperature: float) -> Sampling:
     """Check every sample; `sampled` holds the rationales of the task at the same index."""
-    reasons = Counter(
-        check(task.scene, task.question, task.answer, text).reason
+    verdicts = [
+        (task.question.kind, check(task.scene, task.question, task.answer, text).reason)
         for task, texts in zip(tasks, sampled, strict=True)
         for text in texts
+    ]
+    reasons = Counter(reason for _, reason in verdicts)
+    of_kind, fitting = Counter(kind for kind, _ in verdicts), Counter(verdicts)
+    return Sampling(
+        temperature=temperature,
+        fit_rate=reasons[Reason.OK] / len(verdicts),
+        fit_rate_by_kind={kind: fitting[kind, Reason.OK] / n for kind, n in of_kind.items()},
+        distinct=sum(len(set(texts)) / len(texts) for texts in sampled) / len(sampled),
+        n=len(verdicts),
+        reasons={reason.value: reasons[reason] for reason in Reason if reasons[reason]},
     )
-    n = reasons.total()
-    distinct = sum(len(set(texts)) / len(texts) for texts in sampled) / len(sampled)
-    counts = {reason.value: reasons[reason] for reason in Reason if reasons[reason]}
-    return Sampling(temperature, reasons[Reason.OK] / n, distinct, n, counts)
 
 
 def measure(
-    path: Path, n: int, seed: int, px: int, samples: int, progress: Callable[[str], None]
+    path: Path, n: int, seed: int, split: Split, px: int, samples: int, progress: Callable[[str], None]
 ) -> Measurement:
-    """Measure the base model in folder `path` on `n` tasks drawn at `px` pixels.
+    """Measure the base model in folder `path` on `n` tasks of a split, drawn at `px` pixels.
 
     Args:
         samples: rationales to sample for each task at each temperature.
         progress: is told in words what comes next.
     """
     progress(f"drawing {n} pictures of {px} px")
-    tasks = make_tasks(n, seed)
+    tasks = make_tasks(n, seed, split)
     pictures = [draw(task.scene, px) for task in tasks]
     progress("loading the base model")
     vlm = load(path)
@@ -165,20 +189,25 @@ def measure(
         progress(f"sampling {n * samples} rationales at temperature {temperature}")
         sampled = sample_rationales(vlm, tasks, pictures, temperature, samples, seed)
         sampling.append(judge(tasks, sampled, temperature))
-    config = {"tasks": n, "seed": seed, "px": px, "samples": samples, **_versions(path)}
-    return Measurement(accuracy_by_kind(tasks, given), accuracy(tasks, unseeing), sampling, config)
+    config = {"tasks": n, "seed": seed, "split": split, "px": px, "samples": samples, **_versions(path)}
+    return Measurement(
+        accuracy_by_kind(tasks, given), accuracy_by_kind(tasks, unseeing), chance(), sampling, config
+    )
 
 
 def table(found: Measurement) -> str:
     """The measurement as a few lines of text."""
-    lines = ["answer accuracy"]
-    lines += [f"  {kind:<14}{a.value:6.3f}   n = {a.n}" for kind, a in found.accuracy.items()]
-    unseeing = found.accuracy_blank_picture
-    lines += [f"  {'blank picture':<14}{unseeing.value:6.3f}   n = {unseeing.n}", "", "sampled rationales"]
+    lines = [f"{'answers right':<14}{'seeing':>8}{'blank':>8}{'chance':>8}{'n':>7}"]
+    for kind, seeing in found.accuracy.items():
+        blind = found.accuracy_blank_picture[kind].value
+        lines.append(f"  {kind:<12}{seeing.value:8.3f}{blind:8.3f}{found.chance[kind]:8.3f}{seeing.n:7}")
+    lines += ["", "sampled rationales"]
     lines += [f"  {'T':<6}{'fit rate':>9}{'distinct':>10}   what the samples are"]
     for s in found.sampling:
         shares = ", ".join(f"{reason} {count / s.n:.2f}" for reason, count in s.reasons.items())
         lines.append(f"  {s.temperature:<6}{s.fit_rate:>9.3f}{s.distinct:>10.3f}   {shares}; n = {s.n}")
+        by_kind = ", ".join(f"{kind} {rate:.2f}" for kind, rate in s.fit_rate_by_kind.items())
+        lines.append(f"  {'':<6}{'':>19}   fit rate by kind: {by_kind}")
     return "\n".join(lines)
 
 
@@ -239,6 +268,13 @@ Example:
 @click.command(epilog=EPILOG)
 @click.option("--tasks", "n", default=300, show_default=True, type=click.IntRange(1), help="Number of tasks.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the tasks and of the sampling.")
+@click.option(
+    "--split",
+    type=click.Choice([s.value for s in Split]),
+    default=Split.TEST.value,
+    show_default=True,
+    help="Which scenes to use.",
+)
 @click.option("--px", default=720, show_default=True, type=click.IntRange(24), help="Width of the pictures.")
 @click.option(
     "--samples",
@@ -254,13 +290,15 @@ Example:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of another base model; the shipped one without it.",
 )
-def main(n: int, seed: int, px: int, samples: int, as_json: bool, model: Path) -> None:
+def main(n: int, seed: int, split: str, px: int, samples: int, as_json: bool, model: Path) -> None:
     """Measure the embedded base model on its picture world.
 
     Prints how often its answers are right (with the picture and, as a control, with a blank one), and how
     often sampled rationales for the right answer fit, by temperature. Takes about a minute on two cores.
     """
-    found = measure(model, n, seed, px, samples, progress=lambda what: click.echo(f"... {what}", err=True))
+    found = measure(
+        model, n, seed, Split(split), px, samples, progress=lambda what: click.echo(f"... {what}", err=True)
+    )
     click.echo(json.dumps(asdict(found), indent=2) if as_json else table(found))
 
 

@@ -1,13 +1,15 @@
 """The picture world: a 3 x 3 grid on which coloured shapes stand, at most one in a cell.
 
 Lengths are in world units: a picture is CANVAS units wide and high, a cell CANVAS / GRID. The
-vocabulary, sizes and frequencies here are what the shipped weights were trained on.
+vocabulary, sizes and frequencies here are what the shipped weights were trained on. Some pairs of color
+and shape are held back (NOVEL_PAIRS): training scenes never show them, so that the scenes which do can
+tell whether a model has learnt colors and shapes or the list of their pairs.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -43,6 +45,9 @@ VALUES: Mapping[Attribute, tuple[str, ...]] = {
     Attribute.SHAPE: ("circle", "square", "triangle"),
     Attribute.SIZE: ("small", "large"),
 }
+
+#: (color, shape) pairs that occur in scenes of the split NOVEL alone.
+NOVEL_PAIRS = frozenset({("purple", "triangle"), ("green", "square")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,11 @@ class Scene:
         return next((thing for thing in self.things if thing.place == place), None)
 
     @property
+    def is_novel(self) -> bool:
+        """Whether the scene shows a pair of color and shape that is held back from training."""
+        return any((thing.color, thing.shape) in NOVEL_PAIRS for thing in self.things)
+
+    @property
     def layout(self) -> tuple[tuple[int, str, str, str], ...]:
         """The scene without its jitter: equal for two pictures that no question can tell apart."""
         return tuple((t.place, t.size, t.color, t.shape) for t in self.things)
@@ -135,20 +145,31 @@ def check_value(attribute: Attribute, value: str) -> None:
         )
 
 
-def sample_scene(rng: random.Random) -> Scene:
-    """A scene of FEWEST to MOST things in few colours, so that things alike are not rare."""
+def sample_scene(rng: random.Random, *, novel: bool = False) -> Scene:
+    """A scene of FEWEST to MOST things in few colors, so that things alike are not rare.
+
+    Args:
+        novel: show at least one pair of NOVEL_PAIRS; none is shown otherwise.
+    """
     places = sorted(rng.sample(range(len(PLACES)), rng.randint(FEWEST, MOST)))
     colors = rng.sample(VALUES[Attribute.COLOR], rng.randint(2, 4))
     shapes = rng.sample(VALUES[Attribute.SHAPE], 3 if rng.random() < 0.7 else 2)
-    return Scene(tuple(_sample_thing(place, colors, shapes, rng) for place in places))
+    pairs = [(color, shape) for color in colors for shape in shapes]
+    usual = [pair for pair in pairs if pair not in NOVEL_PAIRS]
+    drawn = [rng.choice(pairs if novel else usual) for _ in places]
+    if novel and not NOVEL_PAIRS.intersection(drawn):
+        drawn[rng.randrange(len(drawn))] = rng.choice(sorted(NOVEL_PAIRS))
+    return Scene(
+        tuple(_place(place, color, shape, rng) for place, (color, shape) in zip(places, drawn, strict=True))
+    )
 
 
-def _sample_thing(place: int, colors: Sequence[str], shapes: Sequence[str], rng: random.Random) -> Thing:
+def _place(place: int, color: str, shape: str, rng: random.Random) -> Thing:
     return Thing(
         place=place,
         size=rng.choice(VALUES[Attribute.SIZE]),
-        color=rng.choice(colors),
-        shape=rng.choice(shapes),
+        color=color,
+        shape=shape,
         dx=round(rng.uniform(-JITTER, JITTER), 1),  # rounded: short in JSON, and nobody sees less
         dy=round(rng.uniform(-JITTER, JITTER), 1),
     )

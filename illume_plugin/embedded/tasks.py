@@ -9,7 +9,8 @@ from itertools import islice
 from typing import TypeVar
 
 from illume_plugin.embedded.questions import KINDS, Question, question_from_json
-from illume_plugin.embedded.scene import Attribute, Scene, sample_scene
+from illume_plugin.embedded.scene import Scene
+from illume_plugin.embedded.splits import Split, sample_scene_of
 from illume_plugin.errors import TaskError
 from illume_plugin.types import Json
 
@@ -53,34 +54,35 @@ class WorldTask:
         return task
 
 
-def make_tasks(n: int, seed: int) -> list[WorldTask]:
-    """`n` distinct tasks; the first k of them are the same for every n >= k.
+def make_tasks(n: int, seed: int, split: Split = Split.HELD_OUT) -> list[WorldTask]:
+    """`n` distinct tasks about scenes of a split; the first k of them are the same for every n >= k.
 
-    Kinds of question occur equally often (to within one), so do attributes within a kind, and answers
-    within an attribute of a kind. No two tasks ask the same of pictures with the same layout.
+    Kinds of question occur equally often (to within one), so do topics within a kind, and answers within
+    a topic. No two tasks ask the same of pictures with the same layout.
     """
-    return list(islice(_tasks(random.Random(seed)), n))
+    return list(islice(tasks(random.Random(seed), split), n))
 
 
-def _tasks(rng: random.Random) -> Iterator[WorldTask]:
+def tasks(rng: random.Random, split: Split) -> Iterator[WorldTask]:
+    """Tasks without end, balanced and distinct as `make_tasks` says."""
     kinds = _rounds(list(KINDS.values()), rng)
-    attributes = {kind: _rounds(list(Attribute), rng) for kind in KINDS.values()}
-    answers = {(kind, a): _rounds(kind.answers[a], rng) for kind in KINDS.values() for a in Attribute}
+    topics = {kind: _rounds(list(kind.topics), rng) for kind in KINDS.values()}
+    answers = {(kind, t): _rounds(kind.topics[t], rng) for kind in KINDS.values() for t in kind.topics}
     seen = set()
     for kind in kinds:
-        attribute = next(attributes[kind])
-        answer = next(answers[kind, attribute])
-        task = _find(kind, attribute, answer, rng)
+        topic = next(topics[kind])
+        answer = next(answers[kind, topic])
+        task = _find(kind, topic, answer, rng, split)
         while (key := (task.scene.layout, task.question)) in seen:
-            task = _find(kind, attribute, answer, rng)
+            task = _find(kind, topic, answer, rng, split)
         seen.add(key)
         yield task
 
 
-def _find(kind: type[Question], attribute: Attribute, answer: str, rng: random.Random) -> WorldTask:
+def _find(kind: type[Question], topic: str, answer: str, rng: random.Random, split: Split) -> WorldTask:
     while True:
-        scene = sample_scene(rng)
-        question = kind.propose(scene, attribute, answer, rng)
+        scene = sample_scene_of(split, rng)
+        question = kind.propose(scene, topic, answer, rng)
         if question is not None:
             return WorldTask(scene, question)
 

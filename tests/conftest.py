@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
@@ -26,6 +27,12 @@ from illume_plugin.generation.generator import SampleRequest
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.store import Store, projects
 from illume_plugin.types import Candidate, Task
+
+# A slow machine is no failure: neither a deadline for an example nor one for drawing it.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 PAYLOADS = Path(__file__).parent / "payloads"
 SELECT = label_config.read("select")

@@ -70,6 +70,8 @@ def test_the_same_contract_without_the_package() -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-k",
+        "recorded",
         str(TESTS / "test_protocol.py"),
     ]
     done = subprocess.run(

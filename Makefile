@@ -50,7 +50,7 @@ lint: .venv/.installed
 	@$(BIN)/lint-imports
 
 test-fast: lint
-	@$(BIN)/pytest -q -m 'not torch and not live'
+	@$(BIN)/pytest -q -n auto -m 'not torch and not live'
 
 test: test-fast .venv-labelstudio/.installed browser
 	@$(BIN)/pytest -q -m 'torch and not live'

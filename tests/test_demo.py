@@ -155,3 +155,13 @@ def test_a_label_studio_that_ends_at_once(tmp_path: Path) -> None:
     server.start()
     with pytest.raises(ProcessError, match=r"status 3(.|\n)*the database is locked"):
         server.wait_until_ready(lambda _: None)
+
+
+def test_pictures_of_another_world_with_the_same_seed_are_drawn_anew(tmp_path: Path) -> None:
+    make_pictures(tmp_path, 2, 7, lambda done, total: None)
+    scenes = tmp_path / "scenes.json"
+    scenes.write_text(json.dumps({"seed": 7, "tasks": [{"scene": "of an older world"}, {}]}))
+    stale = tmp_path / "0001.png"
+    stale.write_bytes(b"an older picture")
+    make_pictures(tmp_path, 2, 7, lambda done, total: None)
+    assert stale.read_bytes() != b"an older picture"

@@ -51,7 +51,7 @@ def make_pictures(folder: Path, n: int, seed: int, progress: Callable[[int, int]
     folder.mkdir(parents=True, exist_ok=True)
     tasks = tuple(make_tasks(n, seed))
     scenes = json.dumps({"seed": seed, "tasks": [task.to_json() for task in tasks]}).encode()
-    if not _same_beginning(folder / SCENES_FILE, seed):
+    if not _same_beginning(folder / SCENES_FILE, scenes):
         for stale in folder.glob("*.png"):
             stale.unlink()
     _write(folder / SCENES_FILE, scenes)
@@ -69,9 +69,13 @@ def read_pictures(folder: Path) -> Pictures:
     return Pictures(folder, tuple(WorldTask.from_json(task) for task in found["tasks"]))
 
 
-def _same_beginning(scenes: Path, seed: int) -> bool:
-    """Whether the pictures that are there are of this seed: then the first ones are the same."""
-    return scenes.is_file() and json.loads(scenes.read_text()).get("seed") == seed
+def _same_beginning(kept: Path, scenes: bytes) -> bool:
+    """Whether the pictures that are there are of these scenes: then the first ones are the same."""
+    if not kept.is_file():
+        return False
+    before, now = json.loads(kept.read_text())["tasks"], json.loads(scenes)["tasks"]
+    common = min(len(before), len(now))
+    return bool(before[:common] == now[:common])
 
 
 def _draw_to(picture: Path, task: WorldTask) -> None:

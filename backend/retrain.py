@@ -164,6 +164,7 @@ class Retrain:
         spec = RunSpec(
             base_model=base_model_source(self.service.settings),
             device=self.service.settings.device,
+            dtype=self.service.settings.dtype,
             trust_remote_code=self.service.settings.trust_remote_code,
             parent_adapter=None if parent == BASE_VERSION else str(registry.folder(run.project_id, parent)),
             parent_version=parent,
@@ -284,6 +285,7 @@ def snapshot(service: Service, project_id: int, *, without: Collection[int] = ()
         _usable_tasks(service, project, data),
         [one for one in preferences if one.task_id in data],
         held_out_fraction=service.settings.held_out_fraction,
+        weigh_agreement=service.settings.weigh_agreement,
     )
 
 

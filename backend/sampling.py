@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Tasks sampled between two looks at the clock.
-CHUNK = 4
+#: Texts sampled at a time where the settings name no number.
+ROWS_ON_CPU, ROWS_ON_GPU = 120, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,12 @@ class Engine:
         base = load_base_model(
             base_model_source(self.settings),
             device=self.settings.device,
+            dtype=self.settings.dtype,
             trust_remote_code=self.settings.trust_remote_code,
         )
         log.info("loaded base model %s in %.1f s", base.source, time.monotonic() - started)
-        return TransformersGenerator(base)
+        usual = ROWS_ON_CPU if base.device.type == "cpu" else ROWS_ON_GPU
+        return TransformersGenerator(base, rows=self.settings.sampling_rows or usual)
 
     def adapter(self, project_id: int, version: str) -> str | None:
         """Name of the version's adapter in the generator, loaded beside the others on first use.
@@ -164,8 +166,9 @@ class Sampler:
         sets: dict[int, CandidateSet] = {}
         problems: dict[int, IllumeError] = {}
         ids = list(data)
-        for start in range(0, len(ids), CHUNK):
-            chunk = ids[start : start + CHUNK]
+        at_a_time = max(1, self.engine.generator().rows // self.plan.size) if ids else 1
+        for start in range(0, len(ids), at_a_time):
+            chunk = ids[start : start + at_a_time]
             if stop() or (deadline is not None and time.monotonic() > deadline):
                 problems |= {task_id: _too_late() for task_id in ids[start:]}
                 break

@@ -6,7 +6,7 @@ import os
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -46,8 +46,14 @@ class Settings(BaseSettings):
 
     base_model: str = Field("embedded", description="folder, hub id, or 'embedded'")
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; default: the best there is")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the base model's weights; auto: float32 on CPU, otherwise as stored"
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the base model")
     torch_threads: int = Field(0, ge=0, description="threads of the base model on CPU; 0: torch decides")
+    sampling_rows: int = Field(
+        0, ge=0, description="texts sampled at a time; 0: 120 on CPU, 1,000 on a GPU; fewer take less memory"
+    )
 
     question_key: str = Field("question", description="key of the question in the task data")
     answer_key: str = Field("answer", description="key of the answer in the task data")
@@ -64,6 +70,9 @@ class Settings(BaseSettings):
 
     train_after: int = Field(50, ge=0, description="start a run after so many new preferences; 0: never")
     held_out_fraction: float = Field(0.2, gt=0, lt=1, description="share of tasks kept for evaluation")
+    weigh_agreement: bool = Field(
+        True, description="a rationale counts by the share of annotators who ticked it; no: all the same"
+    )
     minimum_accepted: int = Field(1, ge=1, description="fewest accepted rationales worth a run")
 
     predict_deadline_s: float = Field(25.0, gt=0, description="longest time a /predict call may sample")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from illume_plugin.errors import RunError
 from illume_plugin.identity import content_bits, content_hash, wording
@@ -46,6 +46,7 @@ def build_training_set(
     *,
     held_out_fraction: float = 0.2,
     answer_only_ratio: float = 10,
+    weigh_agreement: bool = True,
     seed: int = 0,
 ) -> TrainingSet:
     """Put together what a run trains on and what it is evaluated on, whatever order the inputs come in.
@@ -58,6 +59,7 @@ def build_training_set(
         tasks, preferences: of this project; those of other projects are left out.
         held_out_fraction: share of tasks that never train, 0 to 1.
         answer_only_ratio: answer-only rows per accepted rationale, at most.
+        weigh_agreement: no: an accepted rationale has weight 1, however narrow the majority.
         seed: chooses the answer-only rows.
     """
     votes = _count(p for p in preferences if p.project_id == project_id)
@@ -68,6 +70,8 @@ def build_training_set(
     )
     training = [task for task in mine if not is_held_out(task, held_out_fraction)]
     accepted = [row for task in training for row in _accepted_rows(task, votes.get(task.task_id, {}))]
+    if not weigh_agreement:
+        accepted = [replace(row, weight=1.0) for row in accepted]
     answer_only = _answer_only_rows(training, accepted, int(answer_only_ratio * len(accepted)), seed)
     rows = tuple(sorted([*accepted, *answer_only], key=_by_task))
     content = {"rows": [asdict(row) for row in rows], "held_out": [asdict(task) for task in held_out]}

@@ -60,6 +60,8 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class SayingGenerator:
     """Says three sentences about any task; tells which adapter said them. Obviously right."""
 
+    rows = 60
+
     def __init__(self) -> None:
         self.adapters: set[str] = set()
         self.calls: list[list[int]] = []

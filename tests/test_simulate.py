@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -59,22 +59,28 @@ class Talker(SayingGenerator):
             ).items():
                 self.world[f"labelled/{task_id:05d}"] = task
 
+    def draw(
+        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+    ) -> list[list[Candidate | None]]:
+        assert adapter is None or self.has(adapter)
+        return [list(self._say(request, plan, adapter)) for request in requests]
+
     def sample(
         self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
     ) -> list[list[Candidate]]:
-        assert adapter is None or self.has(adapter)
-        return [self._say(request, plan, adapter) for request in requests]
+        drawn = self.draw(requests, plan, adapter=adapter)
+        return [list({each.text: each for each in draws if each}.values()) for draws in drawn]
 
-    def _say(self, request: SampleRequest, plan: SamplingPlan, adapter: str | None) -> list[Candidate]:
+    def _say(
+        self, request: SampleRequest, plan: SamplingPlan, adapter: str | None
+    ) -> Iterator[Candidate | None]:
         task = self.world[f"{request.image.parent.name}/{request.image.stem}"]
-        said = {}
         for temperature, seed in plan.seeds(request.task, adapter):
             rng = random.Random(seed)
             text = "because it is obvious ."
             if adapter or rng.random() < self.base:
                 text = rationales(task.scene, task.question, task.answer, rng)
-            said.setdefault(text, Candidate(text, temperature, seed, logprob_mean=-rng.random()))
-        return list(said.values())
+            yield Candidate(text, temperature, seed, logprob_mean=-rng.random())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from illume_plugin.store import judgements, projects
 from illume_plugin.types import CandidateSet, Json, Project, Verdict
 
 #: Tasks sampled between two looks at the progress.
-CHUNK = 12
+CHUNK = 60
 
 
 @dataclass(frozen=True, slots=True)

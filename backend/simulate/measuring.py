@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from illume_plugin.generation import Generator, SampleRequest, SamplingPlan
 from illume_plugin.identity import wording
 from illume_plugin.intervals import bootstrap, wilson
 from illume_plugin.metrics import distinct_share
-from illume_plugin.types import Metric, Task
+from illume_plugin.types import Candidate, Metric, Task
 
 #: The temperature of the fit rate.
 TEMPERATURE = 0.7
@@ -89,6 +89,8 @@ def measure(
     given: list[str] = []
     at_seven: list[list[str | None]] = []
     at_plan: list[list[str | None]] = []
+    seven = SamplingPlan((TEMPERATURE,), samples, max_new_tokens=max_new_tokens)
+    each = SamplingPlan(tuple(temperatures), 1, max_new_tokens=max_new_tokens)
     for start in range(0, len(tasks), CHUNK):
         requests = [
             SampleRequest(Task(0, number, "", task.question_text, task.answer), picture)
@@ -98,9 +100,8 @@ def measure(
             )
         ]
         given += generator.answer(requests, adapter=adapter)
-        at_seven += _drawn(generator, adapter, requests, TEMPERATURE, samples, max_new_tokens)
-        columns = [_drawn(generator, adapter, requests, t, 1, max_new_tokens) for t in temperatures]
-        at_plan += [[text for draws in row for text in draws] for row in zip(*columns, strict=True)]
+        at_seven += _texts(generator.draw(requests, seven, adapter=adapter))
+        at_plan += _texts(generator.draw(requests, each, adapter=adapter))
         progress(len(given))
     return judged(version, tasks, given, at_seven, at_plan)
 
@@ -113,7 +114,6 @@ def judged(
     at_plan: Sequence[Draws],
 ) -> Measurement:
     """The figures that follow from what was drawn; each sequence has one item per task."""
-    # its module loads torch, which only a real measurement needs to wait for
     verdicts = [[_reason(task, text) for text in draws] for task, draws in zip(tasks, at_seven, strict=True)]
     plan = [_fitting(task, draws) for task, draws in zip(tasks, at_plan, strict=True)]
     fits = [_fitting(task, draws) for task, draws in zip(tasks, at_seven, strict=True)]
@@ -134,28 +134,8 @@ def judged(
     )
 
 
-def _drawn(
-    generator: Generator,
-    adapter: str | None,
-    requests: Sequence[SampleRequest],
-    temperature: float,
-    samples: int,
-    max_new_tokens: int,
-) -> list[list[str | None]]:
-    """`samples` texts for each request, repeated wordings kept.
-
-    The generator drops repetitions among the draws of one task, so every draw is asked for as a task of
-    its own: the project number, which the seed of a draw depends on, counts the draws.
-    """
-    plan = SamplingPlan(temperatures=(temperature,), samples=1, max_new_tokens=max_new_tokens)
-    asked = [
-        SampleRequest(replace(each.task, project_id=draw), each.image)
-        for draw in range(1, samples + 1)
-        for each in requests
-    ]
-    found = generator.sample(asked, plan, adapter=adapter)
-    texts = [drawn[0].text if drawn else None for drawn in found]
-    return [texts[first :: len(requests)] for first in range(len(requests))]
+def _texts(drawn: Sequence[Sequence[Candidate | None]]) -> list[list[str | None]]:
+    return [[None if each is None else each.text for each in draws] for draws in drawn]
 
 
 def _reason(task: WorldTask, text: str | None) -> str:

@@ -35,6 +35,7 @@ class Options:
         held_out_tasks: tasks that are never labelled, for the figures.
         held_out_samples: draws per held-out task for the fit rate at T = 0.7.
         seed: of the world, the annotators' slips and the training.
+        weigh_agreement: a rationale counts by the share of annotators who ticked it, or a majority decides.
         train: fields of TrainConfig that differ from its defaults.
     """
 
@@ -51,6 +52,7 @@ class Options:
     held_out_samples: int = 4
     objective: str = "illume"
     seed: int = 0
+    weigh_agreement: bool = True
     train: Mapping[str, Json] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,6 +89,7 @@ class Options:
             temperatures=self.temperatures,
             samples=self.samples,
             candidates=self.candidates,
+            weigh_agreement=self.weigh_agreement,
             train_after=0,
         )
 

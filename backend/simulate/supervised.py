@@ -72,6 +72,7 @@ def _train(simulation: Simulation, folder: Path, written: int) -> None:
         images=_pictures(simulation, rows, tasks),
         config=simulation.options.train_config(),
         device=simulation.settings.device,
+        dtype=simulation.settings.dtype,
         trust_remote_code=simulation.settings.trust_remote_code,
     )
     write_spec(folder, spec)

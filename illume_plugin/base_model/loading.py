@@ -56,7 +56,7 @@ def load_base_model(
     source: str | Path,
     *,
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype = "auto",
     why: str | None = None,
     trust_remote_code: bool = False,
 ) -> BaseModel:
@@ -64,7 +64,8 @@ def load_base_model(
 
     Args:
         device: where to put it; the first GPU, or else the processor.
-        dtype: of the weights; float32 on a processor (half precision is slow there), otherwise as stored.
+        dtype: of the weights, also by name; "auto": float32 on a processor (half precision is slow there),
+            otherwise as stored.
         why: the question that asks for the rationale; otherwise from `illume.json` beside the weights,
             otherwise ours.
 
@@ -73,7 +74,7 @@ def load_base_model(
     """
     folder = _folder(source)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind = dtype or (torch.float32 if place.type == "cpu" else "auto")
+    kind = torch.float32 if dtype == "auto" and place.type == "cpu" else dtype
     where = str(folder or source)
     try:
         processor = AutoProcessor.from_pretrained(where, trust_remote_code=trust_remote_code)

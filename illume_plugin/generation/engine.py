@@ -66,11 +66,24 @@ class TransformersGenerator:
         The same task, adapter and plan give the same candidates, whatever else is in `requests` (up to
         rounding, which differs between batch shapes).
         """
-        candidates: list[list[Candidate]] = []
-        for group in _groups(requests, max(1, self.rows // plan.size)):
-            for request, drawn in zip(group, self._draw(group, plan, adapter), strict=True):
-                candidates.append(self._scored(request, _distinct(drawn), adapter))
-        return candidates
+        drawn = self.draw(requests, plan, adapter=adapter)
+        return [
+            self._scored(request, _distinct(draw for draw in draws if draw), adapter)
+            for request, draws in zip(requests, drawn, strict=True)
+        ]
+
+    def draw(
+        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+    ) -> list[list[Candidate | None]]:
+        """Every draw of the plan for each task, in the plan's order, as it came: repeated, empty, unscored.
+
+        A draw that did not end within `plan.max_new_tokens` is None.
+        """
+        return [
+            draws
+            for group in _groups(requests, max(1, self.rows // plan.size))
+            for draws in self._draw(group, plan, adapter)
+        ]
 
     def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
         """The answer that the model gives by itself (greedily) to each question."""
@@ -85,8 +98,7 @@ class TransformersGenerator:
 
     def _draw(
         self, group: Sequence[SampleRequest], plan: SamplingPlan, adapter: str | None
-    ) -> Iterator[list[Candidate]]:
-        """The candidates of each task as they were drawn, complete ones only."""
+    ) -> Iterator[list[Candidate | None]]:
         prompts = [self.base.prompts.rationale(r.task.question, r.task.answer) for r in group]
         draws = [plan.seeds(request.task, adapter) for request in group]
         flat = [draw for task_draws in draws for draw in task_draws]
@@ -107,9 +119,8 @@ class TransformersGenerator:
         rows = iter(tokens)
         for prompt, task_draws in zip(prompts, draws, strict=True):
             yield [
-                Candidate(self._text(row), temperature, seed, prompt)
+                Candidate(self._text(row), temperature, seed, prompt) if self._ended(row) else None
                 for (temperature, seed), row in zip(task_draws, islice(rows, plan.size), strict=True)
-                if any(token in self.base.end_ids for token in row)
             ]
 
     def _generate(
@@ -135,6 +146,9 @@ class TransformersGenerator:
             )
         rows: list[list[int]] = output[:, batch["input_ids"].shape[1] :].tolist()
         return rows
+
+    def _ended(self, row: Sequence[int]) -> bool:
+        return any(token in self.base.end_ids for token in row)
 
     def _text(self, row: Sequence[int]) -> str:
         """The words before the first end token."""

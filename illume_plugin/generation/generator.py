@@ -22,6 +22,10 @@ class SampleRequest:
 class Generator(Protocol):
     """Samples candidates with named adapters; None is the base model without an adapter."""
 
+    @property
+    def rows(self) -> int:
+        """Texts that are sampled at a time."""
+
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter beside the others."""
 
@@ -35,6 +39,11 @@ class Generator(Protocol):
         self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
     ) -> list[list[Candidate]]:
         """Candidates of each task, distinct and complete, in no particular order."""
+
+    def draw(
+        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+    ) -> list[list[Candidate | None]]:
+        """Every draw of the plan for each task, unscored and in its order; None: it did not end."""
 
     def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
         """The model's own answer to each question."""

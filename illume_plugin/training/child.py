@@ -85,7 +85,9 @@ def _train_and_evaluate(run_dir: Path, spec: RunSpec, progress: Progress, starte
     from illume_plugin.evaluation import evaluate
     from illume_plugin.training.trainer import train_adapter
 
-    base = load_base_model(spec.base_model, device=spec.device, trust_remote_code=spec.trust_remote_code)
+    base = load_base_model(
+        spec.base_model, device=spec.device, dtype=spec.dtype, trust_remote_code=spec.trust_remote_code
+    )
     parent = Path(spec.parent_adapter) if spec.parent_adapter else None
     images = {name: Path(path) for name, path in spec.images.items()}
     if parent:

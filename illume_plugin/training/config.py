@@ -31,6 +31,8 @@ class TrainConfig:
             accepted one, so w = 10, where a small project has few. Measured on the embedded model: with
             w near 1, answers are learnt by heart, held-out ones get worse, and fewer rationales fit.
         w_max: highest w before the multiplier; ours.
+        task_balance: 0: every accepted rationale counts the same (ILLUME), so that a task with many outweighs
+            one with few; 1: every task counts the same; between: in between. Ours.
         weight_decay: of AdamW.
         warmup: share of the steps that the learning rate takes to rise, in [0, 1).
         max_grad_norm: gradients are clipped to this norm.
@@ -50,6 +52,7 @@ class TrainConfig:
     w_multiplier: float = 1.0
     w_min: float = 10.0
     w_max: float = 100.0
+    task_balance: float = 0.0
     weight_decay: float = 0.0
     warmup: float = 0.1
     max_grad_norm: float = 1.0
@@ -110,6 +113,8 @@ class TrainConfig:
             for n in share
             if not (_is_number(getattr(self, n)) and 0 <= getattr(self, n) < 1)
         ]
+        if not (_is_number(self.task_balance) and 0 <= self.task_balance <= 1):
+            problems.append(f"task_balance must be from 0 to 1, not {self.task_balance!r}.")
         return problems or self._further_problems()
 
     def _further_problems(self) -> list[str]:

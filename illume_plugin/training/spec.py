@@ -36,6 +36,7 @@ class RunSpec:
         images: picture of a row, as Label Studio names it -> local file.
         evaluate_at_most: held-out tasks that are evaluated; more are drawn from by the seed.
         device: where to train; None: the first GPU, or else the processor.
+        dtype: of the base model's weights, such as "bfloat16"; "auto": see `load_base_model`.
         trust_remote_code: run code that comes with the base model; off unless asked for by name.
     """
 
@@ -47,6 +48,7 @@ class RunSpec:
     config: TrainConfig = field(default_factory=TrainConfig)
     evaluate_at_most: int = 200
     device: str | None = None
+    dtype: str = "auto"
     trust_remote_code: bool = False
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,21 @@ def train_adapter(
             model,
             w=w,
             args=_arguments(config, scratch, base.device),
-            train_dataset=list(rows),
+            train_dataset=balanced(rows, config.task_balance),
             data_collator=RowCollator(base.prompts, images),
             callbacks=[StepReport(progress)],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is the parent's
         return int(trainer.train().global_step)
+
+
+def balanced(rows: Sequence[TrainingRow], balance: float) -> list[TrainingRow]:
+    """The rows, with a rationale's weight divided by (number of its task's rationales) ** balance."""
+    of_task = Counter(row.task_id for row in rows if row.rationale is not None)
+    return [
+        row if row.rationale is None else replace(row, weight=row.weight * of_task[row.task_id] ** -balance)
+        for row in rows
+    ]
 
 
 def lora_config(config: TrainConfig, target_modules: str) -> LoraConfig:

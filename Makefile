@@ -4,7 +4,7 @@ BIN := .venv/bin
 LS := .venv-labelstudio/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: help install demo test test-fast lint format screenshots clean browser
+.PHONY: help install demo test test-fast lint format screenshots bench-quality results clean browser
 
 help:
 	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
@@ -12,6 +12,8 @@ help:
 	@echo "make test-fast    lint and the tests that need no torch, no Label Studio, no browser"
 	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
 	@echo "make screenshots  run the live test and put its pictures into docs/"
+	@echo "make bench-quality  the loop against written rationales on the picture world, small (under 30 minutes)"
+	@echo "make results      the same in full, 5 seeds (hours), and docs/results.md written from it"
 	@echo "make clean        remove both environments and caches (not the demo's data in .demo)"
 
 install: .venv/.installed .venv-labelstudio/.installed
@@ -58,6 +60,13 @@ test: test-fast .venv-labelstudio/.installed browser
 
 screenshots: install browser
 	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py
+
+bench-quality: .venv/.installed
+	@$(BIN)/python benchmarks/quality.py --size small --seeds 0 --json results/quality-small.json
+
+results: .venv/.installed
+	@$(BIN)/python benchmarks/quality.py --json results/quality.json
+	@$(BIN)/python benchmarks/results.py results/quality.json
 
 clean:
 	rm -rf .venv .venv-labelstudio .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

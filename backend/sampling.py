@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
 from illume_plugin.predictions import arrange
+from illume_plugin.proposals import Choice, Proposal, propose
 from illume_plugin.registry import Registry
 from illume_plugin.store import Store, candidates
 from illume_plugin.types import BASE_VERSION, CandidateSet, Project, Task
 
 if TYPE_CHECKING:
     from illume_plugin.generation.engine import TransformersGenerator
+    from illume_plugin.relevance import ImageTextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,16 @@ def sampling_plan(settings: Settings) -> SamplingPlan:
     )
 
 
+def choice_of(settings: Settings) -> Choice:
+    """How the settings want candidates to be scored and chosen."""
+    return Choice(
+        limit=settings.candidates,
+        relevance_weight=settings.relevance_weight,
+        trade_off=settings.trade_off,
+        blind=settings.score_blind,
+    )
+
+
 def base_model_source(settings: Settings) -> str:
     """Folder or hub id of the base model; 'embedded' names the one in the package."""
     if settings.base_model != "embedded":
@@ -65,10 +78,31 @@ class Engine:
         self.registry = registry
         self._loading = threading.Lock()
         self._generator: TransformersGenerator | None = None
+        self._encoder: ImageTextEncoder | None = None
 
     def warm_up(self) -> None:
         """Load the base model now, so that no caller has to wait for it."""
         self.generator()
+        self.encoder()
+
+    def encoder(self) -> ImageTextEncoder | None:
+        """The image-text encoder, loaded on first use; None where the settings name none.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if not self.settings.relevance_model:
+            return None
+        with self._loading:
+            if self._encoder is None:
+                from illume_plugin.relevance import load_encoder
+
+                self._encoder = load_encoder(
+                    self.settings.relevance_model,
+                    device=self.settings.device,
+                    trust_remote_code=self.settings.trust_remote_code,
+                )
+            return self._encoder
 
     def generator(self) -> TransformersGenerator:
         """The generator, loaded on first use (seconds for a small base model, minutes for a large one)."""
@@ -126,6 +160,7 @@ class Sampler:
         engine: Engine,
         images: ImageStore,
         plan: SamplingPlan,
+        choice: Choice | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -133,6 +168,7 @@ class Sampler:
         self.engine = engine
         self.images = images
         self.plan = plan
+        self.choice = choice or Choice()
         self.clock = clock
 
     def stored(self, project: Project, task_ids: Sequence[int]) -> dict[int, CandidateSet]:
@@ -185,20 +221,28 @@ class Sampler:
         sets = {}
         if requests:
             adapter = self.engine.adapter(project.project_id, version)
-            found = self.engine.generator().sample(requests, self.plan, adapter=adapter)
-            for request, texts in zip(requests, found, strict=True):
+            found = propose(
+                self.engine.generator(),
+                requests,
+                self.plan,
+                replace(self.choice, limit=min(self.plan.limit, config.slots)),
+                adapter=adapter,
+                encoder=self.engine.encoder(),
+            )
+            for request, proposal in zip(requests, found, strict=True):
                 candidate_set = arrange(
-                    texts,
+                    proposal.chosen,
                     project_id=project.project_id,
                     task_id=request.task.task_id,
                     version=version,
                     plan=self.plan.hash,
-                    limit=min(self.plan.limit, config.slots),
+                    dropped=proposal.dropped,
                 )
                 if candidate_set.candidates:
                     sets[request.task.task_id] = candidate_set
                 else:
-                    problems[request.task.task_id] = _nothing_usable(request.task)
+                    problems[request.task.task_id] = _nothing_usable(request.task, proposal.dropped)
+            _log_dropped(project.project_id, found)
         return self._keep(project, sets, problems), problems
 
     def _requests(
@@ -240,9 +284,26 @@ def _too_late() -> UnavailableError:
     )
 
 
-def _nothing_usable(task: Task) -> TaskError:
+def _log_dropped(project_id: int, proposals: Sequence[Proposal]) -> None:
+    total: Counter[str] = Counter()
+    for proposal in proposals:
+        total.update(proposal.dropped)
+    log.info(
+        "project %d: %d candidates for %d tasks; not shown: %s",
+        project_id,
+        sum(len(proposal.chosen) for proposal in proposals),
+        len(proposals),
+        _listed(total) or "none",
+    )
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+
+
+def _nothing_usable(task: Task, dropped: Mapping[str, int]) -> TaskError:
     return TaskError(
-        f"Task {task.task_id}: the model gave no usable text.",
-        why="Every sample was empty or was cut off at the token limit.",
+        f"Task {task.task_id}: the model gave no usable text ({_listed(dropped)}).",
+        why="There is nothing to show.",
         todo="Raise ILLUME_MAX_NEW_TOKENS, or check that the prompt suits the base model.",
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backend.sampling import Engine, Sampled, Sampler, sampling_plan
+from backend.sampling import Engine, Sampled, Sampler, choice_of, sampling_plan
 from backend.settings import Settings
 from illume_plugin.errors import BadRequestError, IllumeError, TooLargeError, UnavailableError
 from illume_plugin.images import ImageStore
@@ -45,7 +45,9 @@ class Service:
         )
         self.engine = Engine(settings, self.registry)
         self.plan = sampling_plan(settings)
-        self.sampler = Sampler(self.store, self.engine, self.images, self.plan, clock=clock)
+        self.sampler = Sampler(
+            self.store, self.engine, self.images, self.plan, choice_of(settings), clock=clock
+        )
         self._live = threading.BoundedSemaphore(LIVE_CALLS)
 
     def _label_studio(self) -> LabelStudio | None:

@@ -67,6 +67,18 @@ class Settings(BaseSettings):
     samples: int = Field(5, ge=1, le=64, description="samples per temperature")
     max_new_tokens: int = Field(100, ge=1, le=1000, description="longest rationale, tokens")
     candidates: int = Field(6, ge=1, le=10, description="candidates shown per task")
+    trade_off: float = Field(
+        0.7, ge=0, le=1, description="choosing candidates: 1 the best ones, 0 the most different ones"
+    )
+    score_blind: bool = Field(
+        True, description="score candidates without the picture too: do they owe it anything?"
+    )
+    relevance_model: str = Field(
+        "", description="image-text encoder (CLIP, SigLIP) that ranks candidates: folder or hub id"
+    )
+    relevance_weight: float = Field(
+        0.9, ge=0, le=1, description="weight of that encoder against the base model's own likelihood"
+    )
 
     train_after: int = Field(50, ge=0, description="start a run after so many new preferences; 0: never")
     held_out_fraction: float = Field(0.2, gt=0, lt=1, description="share of tasks kept for evaluation")

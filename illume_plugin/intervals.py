@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, stdev
 
 from illume_plugin.types import Metric
 
 _Z95 = NormalDist().inv_cdf(0.975)
+#: Student's 97.5 % quantile for 1, 2, ... degrees of freedom.
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def wilson(outcomes: Sequence[float]) -> Metric:
@@ -24,3 +26,20 @@ def bootstrap(outcomes: Sequence[float], *, draws: int = 2000, seed: int = 0) ->
     rng, n = random.Random(seed), len(outcomes)
     means = sorted(fmean(rng.choices(outcomes, k=n)) for _ in range(draws))
     return Metric(fmean(outcomes), means[round(0.025 * (draws - 1))], means[round(0.975 * (draws - 1))], n)
+
+
+def of_mean(values: Sequence[float]) -> Metric:
+    """The mean of a few repeats (seeds, say) with Student's 95 % interval; of one alone, no interval at all."""
+    n, mean = len(values), fmean(values)
+    if n == 1:
+        return Metric(mean, float("-inf"), float("inf"), n)
+    half = _t95(n - 1) * stdev(values) / n**0.5
+    return Metric(mean, mean - half, mean + half, n)
+
+
+def _t95(degrees: int) -> float:
+    """The 97.5 % quantile of Student's distribution: from the table, beyond it by Cornish and Fisher."""
+    if degrees <= len(_T95):
+        return _T95[degrees - 1]
+    z = _Z95
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)

@@ -29,15 +29,20 @@ def arrange(
     version: str,
     plan: str,
     limit: int = MAX_CANDIDATES,
+    dropped: Mapping[str, int] | None = None,
 ) -> CandidateSet:
-    """Choose and order the candidates that an annotator will see.
+    """Order the candidates that an annotator will see (`selection.choose` has chosen them).
 
     Empty texts and repeated wordings go, the most likely `limit` stay, and their order is shuffled so
     that nobody learns that the first row is the likeliest. The outcome depends on the set of candidates
     alone, not on the order they come in.
 
+    The score is the likelihood per token of the likeliest one, not its rank: ranks compare the candidates of
+    one task, and the Data Manager sorts tasks.
+
     Args:
         limit: rows to fill, at most MAX_CANDIDATES; pass the configuration's `slots`.
+        dropped: draws that went before, by reason.
     """
     kept = _likeliest(candidates, max(0, min(limit, MAX_CANDIDATES)))
     seed = content_bits([project_id, task_id, version, plan], ORDER_SEED_BITS)
@@ -50,6 +55,7 @@ def arrange(
         order_seed=seed,
         score=0.0 if best is None else min(1.0, math.exp(min(0.0, best))),
         candidates=tuple(sorted(kept, key=lambda candidate: _place(seed, candidate.text))),
+        dropped=dict(dropped or {}),
     )
 
 
@@ -63,10 +69,26 @@ def _likeliest(candidates: Iterable[Candidate], limit: int) -> list[Candidate]:
 
 
 def _tidy(candidate: Candidate) -> Candidate:
-    logprob = candidate.logprob_mean
-    if logprob is not None and not math.isfinite(logprob):
-        logprob = None
-    return replace(candidate, text=" ".join(storable(candidate.text).split()), logprob_mean=logprob)
+    """Showable text, and no number that JSON cannot hold."""
+    return replace(
+        candidate,
+        text=" ".join(storable(candidate.text).split()),
+        logprob_mean=_finite(candidate.logprob_mean),
+        i2c=_finite(candidate.i2c),
+        pmi=_finite(candidate.pmi),
+        relevance=_finite(candidate.relevance),
+        rank=_finite(candidate.rank),
+        sentence_logprobs=_all_finite(candidate.sentence_logprobs),
+        sentence_relevances=_all_finite(candidate.sentence_relevances),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _all_finite(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values if all(map(math.isfinite, values)) else ()
 
 
 def _likeliest_first(candidate: Candidate) -> tuple[float, str, float, int, str]:
@@ -107,6 +129,7 @@ def _candidates_region(
         "order_seed": candidate_set.order_seed,
         "texts": list(texts),
         "scores": [candidate.logprob_mean for candidate in shown],
+        **_figures(shown),
     }
     return {
         "id": "illume-cand",
@@ -115,6 +138,19 @@ def _candidates_region(
         "type": "textarea",
         "value": {"text": texts},
         "meta": {"illume": provenance},
+    }
+
+
+def _figures(shown: tuple[Candidate, ...]) -> dict[str, Json]:
+    """Every further figure that some candidate has, row by row, to four decimals."""
+    columns = {
+        name: [getattr(candidate, name) for candidate in shown]
+        for name in ("rank", "relevance", "i2c", "pmi")
+    }
+    return {
+        name: [None if value is None else round(value, 4) for value in values]
+        for name, values in columns.items()
+        if any(value is not None for value in values)
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -41,13 +41,43 @@ class Task:
     answer: str
 
 
+class Blind(StrEnum):
+    """What stood in for "without the picture" when a text was scored."""
+
+    TEXT = "text"  # the same prompt with no picture at all
+    GREY = "grey"  # a grey picture: for models that refuse a prompt without one
+
+
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One sampled rationale and how it came about.
+class Scores:
+    """What the adapter that is asked makes of one rationale, given picture, question and answer.
 
     Attributes:
-        logprob_mean: mean log-probability per token (nats) of the text given picture, question and
-            answer, by the adapter that sampled it; None where it was not scored.
+        logprob_mean: mean log-probability per token in nats, the end token among them.
+        sentence_logprobs: log-probability of each sentence (CSR's R_T, arXiv 2405.14622), the end token in
+            the last one; they add up to the log-probability of the whole text.
+        i2c: C3L's content relevance (arXiv 2405.12752), at least 0; 0 for texts of one token.
+        pmi: mean over the text's tokens of log P(with picture) / P(without), nats.
+        blind: what "without the picture" was; None where i2c and pmi were not asked for.
+    """
+
+    logprob_mean: float
+    sentence_logprobs: tuple[float, ...] = ()
+    i2c: float | None = None
+    pmi: float | None = None
+    blind: Blind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled rationale, how it came about, and what is thought of it. None: it was not scored.
+
+    Attributes:
+        logprob_mean: as in Scores, and so are `sentence_logprobs`, `i2c`, `pmi` and `blind`; by the adapter
+            that sampled the text.
+        relevance: how well the text goes with the picture by an image-text encoder, in [0, 100]: mean of
+            `sentence_relevances`, which holds max(100 cosine, 0) of each sentence (CSR's R_I).
+        rank: calibrated rank among the task's candidates, in [0, 1]; 1 is the best.
     """
 
     text: str
@@ -55,6 +85,17 @@ class Candidate:
     seed: int
     prompt: str = ""
     logprob_mean: float | None = None
+    sentence_logprobs: tuple[float, ...] = ()
+    i2c: float | None = None
+    pmi: float | None = None
+    blind: Blind | None = None
+    relevance: float | None = None
+    sentence_relevances: tuple[float, ...] = ()
+    rank: float | None = None
+
+    def with_scores(self, scores: Scores) -> Candidate:
+        """The same candidate with what an adapter makes of it."""
+        return replace(self, **{each.name: getattr(scores, each.name) for each in fields(scores)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +108,8 @@ class CandidateSet:
         plan: hash of the sampling plan.
         order_seed: seed of the shuffle that gave the display order.
         score: in [0, 1]; shown by Label Studio, sortable in its Data Manager.
+        dropped: draws that are not among the candidates, by reason (`selection.Reason`); empty for sets
+            made before reasons were kept.
     """
 
     project_id: int
@@ -76,6 +119,7 @@ class CandidateSet:
     order_seed: int
     score: float
     candidates: tuple[Candidate, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:

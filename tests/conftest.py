@@ -75,9 +75,9 @@ class SayingGenerator:
     def drop_adapter(self, name: str) -> None:
         self.adapters.discard(name)
 
-    def sample(
+    def draw(
         self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
-    ) -> list[list[Candidate]]:
+    ) -> list[list[Candidate | None]]:
         self.calls.append([request.task.task_id for request in requests])
         return [
             [
@@ -86,6 +86,16 @@ class SayingGenerator:
             ]
             for request in requests
         ]
+
+    def score(
+        self,
+        requests: Sequence[SampleRequest],
+        candidates: Sequence[Sequence[Candidate]],
+        *,
+        adapter: str | None = None,
+        blind: bool = True,
+    ) -> list[list[Candidate]]:
+        return [list(some) for some in candidates]
 
     def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
         return [request.task.answer for request in requests]

@@ -85,7 +85,7 @@ def test_composed_pictures_look_like_drawn_ones_through_the_processor(tokenizer:
     processor = make_processor(tokenizer)
     scene = next(task.scene for task in make_tasks(9, seed=3) if len(task.scene.things) > 3)
     cells = Cells(30, seed=0)
-    pixels, held = cells.compose(400)
+    pixels, held = cells.compose(400, np.random.default_rng(0))
     seen = processor.image_processor(draw(scene, 480), return_tensors="pt")["pixel_values"][0]
     assert pixels.shape[1:] == seen.shape
     assert pixels.aminmax() == pytest.approx((seen.min().item(), seen.max().item()), abs=0.15)

@@ -11,13 +11,14 @@ import pytest
 from illume_plugin.embedded import base_model_path, draw, make_tasks
 from illume_plugin.errors import ModelError
 from illume_plugin.generation import Generator, SampleRequest, SamplingPlan
-from illume_plugin.types import Candidate, Task
+from illume_plugin.types import Task
 
 torch = pytest.importorskip("torch")
 
 from illume_plugin.base_model import load_base_model  # noqa: E402
-from illume_plugin.generation.drawing import SeededDraw  # noqa: E402
-from illume_plugin.generation.engine import TransformersGenerator, _distinct  # noqa: E402
+from illume_plugin.generation import tokens  # noqa: E402
+from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw  # noqa: E402
+from illume_plugin.generation.engine import TransformersGenerator  # noqa: E402
 from illume_plugin.scoring import logprob_mean  # noqa: E402
 from illume_plugin.training import TrainConfig  # noqa: E402
 from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
@@ -52,10 +53,11 @@ def drawn(
     """The tokens drawn in one step, one per seed."""
     scores = torch.tensor(probabilities).log().repeat(len(seeds), 1)
     draw_token = SeededDraw(list(seeds), [temperature] * len(seeds), top_k=top_k, steps=1)
-    chosen = draw_token(torch.empty(len(seeds), 0), scores)
-    assert ((chosen == 0).sum(dim=1) == 1).all()
+    tokens = draw_token(scores, 0, torch.arange(len(seeds)))
+    chosen = DrawInGenerate(draw_token)(torch.empty(len(seeds), 0), scores)
     assert torch.isinf(chosen).sum() == chosen.numel() - len(seeds)
-    return chosen.argmax(dim=1)
+    assert (chosen.gather(1, tokens[:, None]) == 0).all()
+    return tokens
 
 
 @pytest.mark.parametrize(
@@ -83,24 +85,32 @@ def test_a_draw_depends_on_its_seed_alone() -> None:
     ] == together.tolist()
 
 
+@pytest.mark.parametrize("top_k", [1, 7, 40, 99])
+@pytest.mark.parametrize("temperature", [0.01, 0.8, 5.0])
+def test_draws_are_those_of_sorting_all_scores(top_k: int, temperature: float) -> None:
+    numbers = torch.Generator().manual_seed(3)
+    scores = torch.randn(200, 50, generator=numbers).round(decimals=1)  # many are equal
+    scores[:, 40:] = -torch.inf
+    draw_token = SeededDraw(range(300), [temperature] * 300, top_k=top_k, steps=2)
+    rows = torch.arange(100, 300)
+    expected = []
+    for row, seed in enumerate(rows.tolist()):
+        uniform = torch.rand(2, generator=torch.Generator().manual_seed(seed))[1]
+        order = scores[row].sort(descending=True, stable=True)
+        cumulative = (order.values[:top_k] / temperature).softmax(0).cumsum(0)
+        expected.append(int(order.indices[(cumulative <= uniform * cumulative[-1]).sum()]))
+    assert draw_token(scores, 1, rows).tolist() == expected
+
+
+def test_scores_that_are_no_numbers_are_an_error() -> None:
+    scores = torch.zeros(2, 5)
+    scores[1, 3] = torch.nan
+    with pytest.raises(ModelError, match="NaN"):
+        SeededDraw([1, 2], [0.5, 0.5], top_k=3, steps=1)(scores, 0, torch.arange(2))
+
+
 def test_impossible_tokens_are_never_drawn() -> None:
     assert set(drawn([0.0, 1.0, 0.0], seeds=range(500)).tolist()) == {1}
-
-
-# cleaning
-
-
-@pytest.mark.parametrize(
-    ("texts", "kept"),
-    [
-        ([], []),
-        (["a b", "a b"], ["a b"]),
-        (["A b", "a  B", "c"], ["A b", "c"]),
-        (["", "  ", "x"], ["x"]),
-    ],
-)
-def test_distinct(texts: list[str], kept: list[str]) -> None:
-    assert [c.text for c in _distinct(Candidate(text, 0.5, 1) for text in texts)] == kept
 
 
 # sampling
@@ -134,6 +144,31 @@ def test_a_task_gets_the_same_candidates_whoever_shares_its_batch(
     small = replace(generator, rows=2 * PLAN.size)
     backwards = [[c.text for c in found] for found in small.sample(requests[::-1], PLAN)][::-1]
     assert together == alone == backwards
+
+
+def test_the_embedded_model_shares_its_prompts(generator: TransformersGenerator) -> None:
+    assert generator.mode == "shared prefix"
+
+
+def test_draws_and_answers_are_those_of_plain_generate(
+    requests: list[SampleRequest], adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = TransformersGenerator(load_base_model(base_model_path(), device="cpu"))
+    generator.load_adapter("v0001", adapter)
+    names = (None, "v0001")
+    drawn = [generator.draw(requests, PLAN, adapter=name) for name in names]
+    answers = [generator.answer(requests, adapter=name) for name in names]
+    monkeypatch.setattr(tokens, "mode_of", lambda base: "plain generate: to compare")
+    assert [generator.draw(requests, PLAN, adapter=name) for name in names] == drawn
+    assert [generator.answer(requests, adapter=name) for name in names] == answers
+
+
+@pytest.mark.parametrize("rows", [1, 4, 7])
+def test_few_rows_at_a_time_change_nothing(
+    generator: TransformersGenerator, requests: list[SampleRequest], rows: int
+) -> None:
+    few = replace(generator, rows=rows)
+    assert few.draw(requests[:3], PLAN) == generator.draw(requests[:3], PLAN)
 
 
 def test_texts_that_do_not_end_are_dropped(

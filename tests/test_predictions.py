@@ -146,6 +146,34 @@ def test_render() -> None:
     assert check_prediction(CONFIG, prediction) == []
 
 
+def test_figures_travel_with_the_texts_where_there_are_any() -> None:
+    scored = Candidate("it rains", 0.6, 1, logprob_mean=-1.0, i2c=0.123456, pmi=math.nan, rank=1.0)
+    shown = arrange([scored, *candidates("the ground is wet")], **IDENTITY, dropped={"loop": 1})
+    region = render_prediction(CONFIG, shown)["result"][0]
+    found = dict(zip(region["value"]["text"], region["meta"]["illume"]["i2c"], strict=True))
+    assert found == {"it rains": 0.1235, "the ground is wet": None}
+    assert sorted(region["meta"]["illume"]["rank"], key=str) == [1.0, None]
+    assert not {"pmi", "relevance"} & set(region["meta"]["illume"])
+    assert shown.dropped == {"loop": 1}
+    assert check_prediction(CONFIG, render_prediction(CONFIG, shown)) == []
+
+
+def test_numbers_that_json_cannot_hold_go() -> None:
+    broken = Candidate(
+        "it rains",
+        0.6,
+        1,
+        i2c=math.inf,
+        pmi=math.nan,
+        relevance=-math.inf,
+        rank=math.nan,
+        sentence_logprobs=(-math.inf,),
+        sentence_relevances=(1.0, math.nan),
+    )
+    (kept,) = arrange([broken], **IDENTITY).candidates
+    assert kept == Candidate("it rains", 0.6, 1)
+
+
 def test_an_empty_set_renders_an_empty_result() -> None:
     prediction = render_prediction(CONFIG, arranged())
     assert prediction == {"model_version": "v0003", "score": 0.0, "result": []}

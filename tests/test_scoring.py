@@ -62,9 +62,9 @@ def test_it_is_the_mean_over_tokens_with_the_end(base: BaseModel, image: Path) -
     assert score(base, image, TEXTS) == pytest.approx([by_hand(base, image, t) for t in TEXTS], abs=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_batching_and_padding_change_nothing(base: BaseModel, image: Path, batch_size: int) -> None:
-    assert score(base, image, TEXTS, batch_size=batch_size) == pytest.approx(
+@pytest.mark.parametrize("tokens", [1, 12])
+def test_batching_and_padding_change_nothing(base: BaseModel, image: Path, tokens: int) -> None:
+    assert score(base, image, TEXTS, tokens_at_a_time=tokens) == pytest.approx(
         score(base, image, TEXTS), abs=1e-4
     )
 

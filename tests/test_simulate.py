@@ -25,6 +25,8 @@ from backend.sampling import Engine, Sampler
 from backend.service import Service
 from backend.simulate import Iteration, Measurement, Options, Simulation
 from backend.simulate.curve import Series, curve
+from backend.simulate.labelling import Tally
+from backend.simulate.loop import no_signal
 from backend.simulate.measuring import HeldOut, judged
 from backend.simulate.options import freeze
 from backend.simulate.progress import Stage, duration
@@ -33,7 +35,7 @@ from backend.simulate.submission import submission
 from backend.simulate.supervised import supervised
 from backend.simulate.world import held_out_tasks, labelled_tasks
 from illume_plugin.annotators import CheckerAnnotator, Critic, Strictness
-from illume_plugin.embedded import rationales
+from illume_plugin.embedded import World, rationales
 from illume_plugin.errors import ConflictError, RunError, SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
 from illume_plugin.preferences import AnnotationSeen, observe, preferences_of
@@ -51,25 +53,19 @@ class Talker(SayingGenerator):
     def __init__(self, options: Options, base: float = 0.5) -> None:
         super().__init__()
         self.base = base
-        held_out = held_out_tasks(options.seed, options.held_out_tasks)
+        held_out = held_out_tasks(options.seed, options.held_out_tasks, world=options.world)
         self.world = {f"held-out/{n:05d}": task for n, task in enumerate(held_out, start=1)}
         for iteration in range(1, options.iterations + 1):
-            for task_id, task in labelled_tasks(
-                options.seed, tasks=options.tasks, iteration=iteration
-            ).items():
-                self.world[f"labelled/{task_id:05d}"] = task
+            labelled = labelled_tasks(
+                options.seed, tasks=options.tasks, iteration=iteration, world=options.world
+            )
+            self.world |= {f"labelled/{task_id:05d}": task for task_id, task in labelled.items()}
 
     def draw(
         self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
     ) -> list[list[Candidate | None]]:
         assert adapter is None or self.has(adapter)
         return [list(self._say(request, plan, adapter)) for request in requests]
-
-    def sample(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
-    ) -> list[list[Candidate]]:
-        drawn = self.draw(requests, plan, adapter=adapter)
-        return [list({each.text: each for each in draws if each}.values()) for draws in drawn]
 
     def _say(
         self, request: SampleRequest, plan: SamplingPlan, adapter: str | None
@@ -202,12 +198,27 @@ def test_without_a_signal_it_ends_in_plain_words_and_without_an_adapter(
 ) -> None:
     out = tmp_path / "out"
     done = simulate(SMALL, out, base=0.0)
-    assert done[-1].ended == "no fitting candidates: the base model gives no signal"
+    words = "o fitting candidates: nobody ticked anything that the base model wrote for 12 tasks."
+    assert done[-1].ended.startswith(f"n{words}")
+    assert "ILLUME_BASE_MODEL" in done[-1].ended, "it says what to do"
     assert len(done) == 2
     assert child.started == 0
     assert not (out / "data" / "adapters").exists()
-    assert "No fitting candidates: the base model gives no signal." in (out / "results.md").read_text()
+    assert json.loads((out / "results.json").read_text())["outcome"] == done[-1].ended
+    for name in ("results.md", "curve.svg"):
+        assert f"N{words}" in (out / name).read_text(), name
     assert simulate(SMALL, out, base=0.0) == done, "and so it stays"
+
+
+@pytest.mark.torch
+def test_who_sees_patterns_learns_from_ticks_in_the_world_of_patterns(
+    simulate: Callable[..., list[Iteration]], tmp_path: Path
+) -> None:
+    base, first, second = simulate(replace(SMALL, world=World.PATTERNS), tmp_path / "out")
+    assert set(base.measured.kinds) == {"pattern"}
+    assert 0 < base.measured.fit_rate.value < second.measured.fit_rate.value == 1.0
+    assert 0 < first.ticked < first.shown
+    assert "World of patterns" in (tmp_path / "out" / "curve.svg").read_text()
 
 
 @pytest.mark.torch
@@ -282,7 +293,7 @@ def test_supervised_tuning_learns_from_written_rationales_and_is_done_once(
         for row in spec.training_set.rows
     )
     assert spec.parent_adapter is None
-    assert first.fit_rate.value == 1.0
+    assert first.measured.fit_rate.value == 1.0
     assert supervised(simulation, 30) == first
     assert child.started == 1
 
@@ -304,6 +315,13 @@ def test_supervised_tuning_learns_from_written_rationales_and_is_done_once(
 def test_wrong_options(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         replace(SMALL, **changed)
+
+
+def test_an_option_that_is_younger_than_the_folder_had_its_default(tmp_path: Path) -> None:
+    freeze(tmp_path, {name: value for name, value in SMALL.to_json().items() if name != "world"})
+    freeze(tmp_path, SMALL.to_json())
+    with pytest.raises(ConflictError, match="world was 'shapes' and is 'patterns' now"):
+        freeze(tmp_path, replace(SMALL, world=World.PATTERNS).to_json())
 
 
 def test_a_changed_option_is_named_with_both_values(tmp_path: Path) -> None:
@@ -336,6 +354,26 @@ def test_the_command_refuses_in_plain_words(arguments: list[str], words: str) ->
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "world", "weigh"),
+    [
+        ([], World.SHAPES, True),
+        (["--world", "patterns", "--weigh-agreement"], World.PATTERNS, True),
+        (["--majority"], World.SHAPES, False),
+    ],
+)
+def test_world_and_agreement_reach_the_simulation_and_its_backend(
+    arguments: list[str], world: World, weigh: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Simulation] = []
+    monkeypatch.setattr(Simulation, "run", lambda simulation: begun.append(simulation))
+    result = CliRunner().invoke(main, ["simulate", "--out", str(tmp_path), *arguments])
+    assert result.exit_code == 0, result.output
+    (simulation,) = begun
+    assert simulation.options == Options(world=world, weigh_agreement=weigh)
+    assert simulation.settings.weigh_agreement == weigh
+
+
 # -- the world -------------------------------------------------------------------------------------------
 
 
@@ -344,6 +382,13 @@ def test_iterations_and_held_out_tasks_share_no_task() -> None:
     assert [task_id for one in rounds for task_id in one] == list(range(1, 61))
     every = [*(task for one in rounds for task in one.values()), *held_out_tasks(3, 40)]
     assert len({json.dumps(task.to_json()) for task in every}) == 100
+
+
+def test_the_same_seed_in_the_world_of_patterns_asks_for_patterns() -> None:
+    labelled = labelled_tasks(3, tasks=6, iteration=2, world=World.PATTERNS)
+    assert list(labelled) == list(range(7, 13))
+    held_out = held_out_tasks(3, 6, world=World.PATTERNS)
+    assert {task.answer for task in (*labelled.values(), *held_out)} == {"striped", "dotted", "checked"}
 
 
 def test_another_seed_is_another_world() -> None:
@@ -424,14 +469,28 @@ def test_the_outcome_in_one_sentence(done: list[Iteration], words: str) -> None:
     assert words[1:] in page(SMALL.to_json(), done)
 
 
+@pytest.mark.parametrize(
+    ("version", "said", "words"),
+    [
+        (BASE_VERSION, Tally(24, 240, 0), "nobody ticked anything that the base model wrote for 24 tasks."),
+        ("v0003", Tally(24, 240, 0), "so no run was started and adapter v0003 serves on"),
+        (BASE_VERSION, Tally(5, 50, 2), "the 2 ticks on 5 tasks were outvoted or fell on tasks kept for"),
+    ],
+)
+def test_no_signal_is_told_for_what_it_is(version: str, said: Tally, words: str) -> None:
+    assert no_signal(version, said).startswith("no fitting candidates: ")
+    assert words in no_signal(version, said)
+
+
 @pytest.mark.parametrize("points", [1, 2, 6])
 def test_the_curve_is_xml_inside_its_frame_and_names_everything(points: int) -> None:
     metrics = [Metric(k / 6, 0.0, 1.0, 9) for k in range(points)]
     names = ["fit & rate", "<answers>", "distinct"]
-    text = curve("a < b", [str(k) for k in range(points)], [Series(name, metrics) for name in names])
+    series = [Series(name, metrics) for name in names]
+    text = curve("a < b", [str(k) for k in range(points)], series, note="why & how")
     root = ElementTree.fromstring(text)
     said = "".join(root.itertext())
-    assert all(name in said for name in names)
+    assert all(words in said for words in (*names, "a < b", "why & how"))
     width, height = (float(root.attrib[key]) for key in ("width", "height"))
     for circle in root.iter("{http://www.w3.org/2000/svg}circle"):
         assert 0 < float(circle.attrib["cx"]) < width
@@ -479,3 +538,19 @@ def test_one_true_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert first.ended or first.run["state"] in ("promoted", "held")
     assert not first.ended, "some of ten tasks have a fitting candidate"
     assert (tmp_path / "curve.svg").is_file()
+
+
+@pytest.mark.torch
+def test_the_shipped_weights_have_no_signal_in_the_world_of_patterns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ILLUME_TORCH_THREADS", "1")
+    options = Options(
+        world=World.PATTERNS, tasks=6, iterations=1, samples=2, held_out_tasks=6, held_out_samples=2
+    )
+    base, first = Simulation(options, tmp_path, say=lambda _line: None).run()
+    assert base.measured.answer_accuracy.value == base.measured.fit_rate.value == 0.0
+    assert first.shown >= 6
+    assert (first.ticked, first.run, first.serves) == (0, {}, BASE_VERSION)
+    assert first.ended.startswith("no fitting candidates: ")
+    assert not (tmp_path / "data" / "adapters").exists()

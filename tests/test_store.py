@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from illume_plugin.errors import ConflictError, NotFoundError, SettingsError
 from illume_plugin.preferences import fold, preferences_of, strip_secrets
 from illume_plugin.store import Store, candidates, events, judgements, leases, projects, runs
 from illume_plugin.store.tables import metadata
-from illume_plugin.types import Candidate, CandidateSet, Preference, RunState
+from illume_plugin.types import Blind, Candidate, CandidateSet, Preference, RunState
 
 
 @pytest.fixture
@@ -238,6 +239,44 @@ def test_the_first_candidate_set_of_an_identity_stays(store: Store) -> None:
         assert first == second == candidate_set(1, "first")
         assert candidates.get(conn, 2, [1, 9], version="v0001", plan="plan") == {1: first}
         assert candidates.get(conn, 2, [1], version="v0002", plan="plan") == {}
+
+
+def test_every_score_and_every_reason_comes_back(store: Store) -> None:
+    scored = Candidate(
+        "It rains.",
+        0.3,
+        7,
+        "p",
+        -1.0,
+        sentence_logprobs=(-2.5, -0.5),
+        i2c=0.25,
+        pmi=1.5,
+        blind=Blind.GREY,
+        relevance=27.5,
+        sentence_relevances=(25.0, 30.0),
+        rank=0.75,
+    )
+    kept = CandidateSet(2, 1, "v0001", "plan", 5, 0.5, (scored,), {"loop": 2, "repeated": 3})
+    with store.write() as conn:
+        assert candidates.put(conn, kept, now=1.0) == kept
+
+
+def test_candidates_of_the_first_schema_are_read(tmp_path: Path) -> None:
+    old = Store(f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    old.migrate("0001")
+    fields = {"text": "first", "temperature": 0.3, "seed": 7, "prompt": "p", "logprob_mean": -1.0}
+    with old.write() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO candidate_sets (project_id, task_id, version, plan, order_seed, score, candidates,"
+            " created_at) VALUES (2, 1, 'v0001', 'plan', ?, 0.5, ?, 1.0)",
+            (2**53 - 1, json.dumps([fields])),
+        )
+    old.migrate()
+    with old.read() as conn:
+        found = candidates.get(conn, 2, [1], version="v0001", plan="plan")
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+    assert found == {1: candidate_set(1, "first")}
+    old.close()
 
 
 def test_pushed_sets_are_not_pushed_again(store: Store) -> None:

@@ -32,8 +32,8 @@ class Series:
     metrics: Sequence[Metric]
 
 
-def curve(title: str, ticks: Sequence[str], series: Sequence[Series]) -> str:
-    """An SVG document; at most three series, each with one metric per tick.
+def curve(title: str, ticks: Sequence[str], series: Sequence[Series], *, note: str = "") -> str:
+    """An SVG document; at most three series, each with one metric per tick; `note` is a line below the title.
 
     Raises:
         ValueError: a series is of another length than the ticks, or there are more than three.
@@ -45,7 +45,8 @@ def curve(title: str, ticks: Sequence[str], series: Sequence[Series]) -> str:
         f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(title)}">',
         f"<style>{_STYLE}</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="var(--paper)"/>',
-        f'<text class="title" x="{LEFT}" y="28">{escape(title)}</text>',
+        f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="43">{escape(note)}</text>',
         *_axes(ticks),
     ]
     heights = _label_heights([one.metrics[-1].value for one in series])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend.service import Service
 from backend.simulate.progress import Say, Stage
@@ -27,11 +27,13 @@ class Tally:
         sampled: tasks that got candidates.
         shown: verdicts given, over all annotators.
         ticked: of these, that a candidate fits.
+        delivery: how they travelled through Label Studio; empty where there was none.
     """
 
     sampled: int
     shown: int
     ticked: int
+    delivery: Mapping[str, Json] = field(default_factory=dict)
 
 
 class Labelling:
@@ -58,10 +60,10 @@ class Labelling:
         """Let every annotator submit every task; returns the seconds it took.
 
         Args:
-            name: of the stage, in progress lines.
+            name: of the iteration, in progress lines.
             tasks: by task id.
         """
-        stage = Stage(self._say, name, len(tasks), "tasks")
+        stage = Stage(self._say, f"{name} sampling", len(tasks), "tasks")
         data = {task_id: task_data(task_id, task) for task_id, task in tasks.items()}
         project = self._take_in(tasks, data)
         ids = list(tasks)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Protocol
 
 import label_config
 from backend.retrain import snapshot
 from backend.service import Service
-from backend.simulate.labelling import Labelling
+from backend.simulate.labelling import Labelling, Tally
 from backend.simulate.measuring import HeldOut
 from backend.simulate.options import Options, freeze, frozen
 from backend.simulate.progress import Say, duration
@@ -25,10 +26,21 @@ from backend.simulate.report import write_results
 from backend.simulate.training import Training
 from backend.simulate.world import DrawnPictures, labelled_tasks
 from illume_plugin.annotators import team
+from illume_plugin.embedded import WorldTask
 from illume_plugin.errors import ConflictError
 from illume_plugin.store import projects
 from illume_plugin.training.spec import write_json
-from illume_plugin.types import BASE_VERSION, Run
+from illume_plugin.types import BASE_VERSION, Json, Run
+
+
+class Labels(Protocol):
+    """What an iteration needs of a round of labelling."""
+
+    def label(self, name: str, tasks: Mapping[int, WorldTask]) -> float:
+        """Let every annotator submit every task; returns the seconds it took."""
+
+    def tally(self, tasks: Mapping[int, WorldTask]) -> Tally:
+        """What was said in the round."""
 
 
 class Simulation:
@@ -61,7 +73,7 @@ class Simulation:
         """
         self.out.mkdir(parents=True, exist_ok=True)
         with self.alone():
-            wanted = frozen(self.options, self.settings)
+            wanted = self.frozen()
             freeze(self.out, wanted)
             (self.out / "iterations").mkdir(exist_ok=True)
             with self.service() as service:
@@ -70,6 +82,10 @@ class Simulation:
                     done.append(iteration)
                     write_results(self.out, wanted, done)
         return done
+
+    def frozen(self) -> dict[str, Json]:
+        """Everything that must stay the same for the folder's figures to belong together."""
+        return frozen(self.options, self.settings)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -101,6 +117,10 @@ class Simulation:
         finally:
             service.close()
 
+    def labelling(self, service: Service) -> Labels:
+        """Who brings tasks in and has them annotated."""
+        return Labelling(service, self.pictures, self.project_id, self.annotators, self.say)
+
     def _iterations(self, service: Service) -> Iterator[Iteration]:
         began, fresh = time.monotonic(), 0
         before: Iteration | None = None
@@ -124,12 +144,12 @@ class Simulation:
 
     def _next(self, service: Service, number: int, before: Iteration) -> Iteration:
         name, options = f"iteration {number}/{self.options.iterations}:", self.options
-        labelling = Labelling(service, self.pictures, self.project_id, self.annotators, self.say)
+        labelling = self.labelling(service)
         training = Training(service, self.project_id, options.train_config(), self.say)
-        tasks = labelled_tasks(options.seed, tasks=options.tasks, iteration=number)
+        tasks = labelled_tasks(options.seed, tasks=options.tasks, iteration=number, world=options.world)
         seconds: dict[str, float] = {}
         if training.run_of(number) is None:
-            seconds["labelling"] = labelling.label(f"{name} sampling", tasks)
+            seconds["labelling"] = labelling.label(name, tasks)
         said, accepted = labelling.tally(tasks), snapshot(service, self.project_id).accepted
         labelled = replace(
             before,
@@ -139,11 +159,12 @@ class Simulation:
             shown=said.shown,
             ticked=said.ticked,
             accepted=accepted,
+            delivery=said.delivery,
             run={},
             seconds=seconds,
         )
         if not (said.ticked and accepted):
-            return replace(labelled, ended=no_signal(before.serves))
+            return replace(labelled, ended=no_signal(before.serves, said))
         run, seconds["training"] = training.train(f"{name} run:", number)
         return self._trained(service, labelled, run, f"{name} measuring")
 
@@ -163,10 +184,20 @@ class Simulation:
         return self.held_out.measure(generator, adapter, version=version, name=name)
 
 
-def no_signal(version: str) -> str:
-    """Why the loop ends where nothing was ticked."""
+def no_signal(version: str, said: Tally) -> str:
+    """Why the loop ends where nothing was ticked that a run could learn from, and what to do then."""
     who = "the base model" if version == BASE_VERSION else f"adapter {version}"
-    return f"no fitting candidates: {who} gives no signal"
+    ticks = (
+        f"the {said.ticked} ticks on {said.sampled} tasks were outvoted or fell on tasks kept for evaluation"
+        if said.ticked
+        else f"nobody ticked anything that {who} wrote for {said.sampled} tasks"
+    )
+    return (
+        f"no fitting candidates: {ticks}. There is nothing to learn from, so no run was started and {who} "
+        "serves on. The loop strengthens what a model can say already: draw more candidates (--samples, "
+        "--temperatures), take a base model that knows what is asked for (ILLUME_BASE_MODEL), or let people "
+        "write rationales of their own"
+    )
 
 
 def _line(done: Iteration, left: float) -> str:

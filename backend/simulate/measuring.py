@@ -46,7 +46,8 @@ class HeldOut:
         Args:
             name: of the stage, in progress lines.
         """
-        tasks = held_out_tasks(self.options.seed, self.options.held_out_tasks)
+        options = self.options
+        tasks = held_out_tasks(options.seed, options.held_out_tasks, world=options.world)
         stage = Stage(self.say, name, len(tasks), "held-out tasks")
         measured = measure(
             generator,

@@ -12,6 +12,7 @@ from typing import Any
 from backend.sampling import base_model_source
 from backend.settings import Settings, load_settings
 from illume_plugin.annotators import Critic, Strictness, team
+from illume_plugin.embedded import World
 from illume_plugin.errors import ConflictError, SettingsError
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.spec import write_json
@@ -25,6 +26,7 @@ class Options:
     """One simulation.
 
     Attributes:
+        world: of which the tasks are; SHAPES is the one that the embedded base model knows.
         tasks: fresh tasks per iteration, all of them labelled.
         iterations: rounds of sampling, ticking and training.
         samples: draws per temperature and task.
@@ -39,6 +41,7 @@ class Options:
         train: fields of TrainConfig that differ from its defaults.
     """
 
+    world: World = World.SHAPES
     tasks: int = 120
     iterations: int = 5
     samples: int = 5
@@ -115,6 +118,8 @@ def frozen(options: Options, settings: Settings) -> dict[str, Json]:
 def freeze(out: Path, wanted: Mapping[str, Json]) -> None:
     """Write down what `out` is made with; where it is written already, see that it is the same.
 
+    An option that came into the program after `out` was begun had its default then.
+
     Raises:
         ConflictError: it was begun with something else; every difference is named.
     """
@@ -122,7 +127,7 @@ def freeze(out: Path, wanted: Mapping[str, Json]) -> None:
     if not path.is_file():
         write_json(path, wanted)
         return
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    known: dict[str, Any] = Options().to_json() | json.loads(path.read_text(encoding="utf-8"))
     differ = [name for name in sorted({*known, *wanted}) if known.get(name) != wanted.get(name)]
     if differ:
         changes = ", ".join(

@@ -52,6 +52,7 @@ class Iteration:
         shown: verdicts given, over all annotators.
         ticked: of these, that a candidate fits.
         accepted: rationales that the run trained on, those of earlier iterations included.
+        delivery: how the verdicts travelled through Label Studio; empty where there was none.
         run: state, version, reasons, rows and seconds of the training run; empty where there was none.
         serves: version that serves afterwards, and the one measured.
         seconds: stage -> seconds, as far as the process that finished the iteration did it.
@@ -66,6 +67,7 @@ class Iteration:
     shown: int = 0
     ticked: int = 0
     accepted: int = 0
+    delivery: Mapping[str, Json] = field(default_factory=dict)
     run: Mapping[str, Json] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     ended: str = ""

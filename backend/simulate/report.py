@@ -20,6 +20,7 @@ _COLUMNS = (
     "iteration", "serves", "ticked", "accepted rationales", "fit rate, T = 0.7", "fit rate, plan",
     "answer accuracy", "distinct samples", "seconds",
 )  # fmt: skip
+_DELIVERY = ("annotations", "ticks", "arrived", "lost", "doubled", "sent_again")
 _KIND_COLUMNS = ("kind of question", "fit rate, base", "fit rate, last", "answers, base", "answers, last")
 
 
@@ -33,8 +34,11 @@ def write_results(out: Path, options: Mapping[str, Json], done: Sequence[Iterati
         Series("answers", [one.measured.answer_accuracy for one in done]),
         Series("distinct", [one.measured.distinct for one in done]),
     ]
-    title = f"{options['tasks']} tasks per iteration, held-out figures at T = 0.7"
-    _write(out / "curve.svg", curve(title, ticks, lines))
+    title = (
+        f"World of {options['world']}, {options['tasks']} tasks per iteration, held-out figures at T = 0.7"
+    )
+    note = _sentence(done[-1].ended.partition(". ")[0]) if done[-1].ended else ""
+    _write(out / "curve.svg", curve(title, ticks, lines, note=note))
 
 
 def results(options: Mapping[str, Json], done: Sequence[Iteration]) -> dict[str, Json]:
@@ -70,12 +74,33 @@ def page(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
         _sentence(outcome(options, done)),
         "![learning curve](curve.svg)",
         _table(_COLUMNS, [_row(one) for one in done]),
+        *_deliveries(options, done),
         _table(_KIND_COLUMNS, [_kind_row(kind, done) for kind in sorted(done[-1].measured.kinds)]),
         "Brackets hold 95 % intervals over held-out tasks. A run that the gate held back leaves the version "
         "that served before, with its figures.",
         f"Options: {', '.join(said)}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _deliveries(options: Mapping[str, Json], done: Sequence[Iteration]) -> list[str]:
+    """What is to be said of the way through Label Studio, if it went there."""
+    if "label_studio" not in options:
+        return []
+    people = options["annotators"]
+    said = (
+        f"The annotators submitted in Label Studio at {options['label_studio']}, and their ticks came back "
+        "by its webhook: compared one by one with what Label Studio holds and with what was meant."
+    )
+    if people > 1:
+        said += (
+            f" They share the account of the token, so each task has {people} annotations by one user; "
+            "agreement is counted by annotation."
+        )
+    rows = [
+        (str(one.number), *(str(one.delivery[name]) for name in _DELIVERY)) for one in done if one.delivery
+    ]
+    return [said, _table(("iteration", *(name.replace("_", " ") for name in _DELIVERY)), rows)]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

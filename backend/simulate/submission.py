@@ -31,6 +31,31 @@ def submission(
         ticks: one for each candidate, in display order; without any, "none fits" is ticked.
         annotator: user id.
     """
+    at = (_BEGIN + timedelta(seconds=annotation_id)).isoformat().replace("+00:00", "Z")
+    return {
+        "action": "ANNOTATION_CREATED",
+        "annotation": {
+            "id": annotation_id,
+            "task": task_id,
+            "project": project_id,
+            "created_at": at,
+            "updated_at": at,
+            "result": ticked(prediction, ticks),
+            "was_cancelled": False,
+            "ground_truth": False,
+            "completed_by": annotator,
+        },
+        "project": {"id": project_id},
+        "task": {"id": task_id, "data": dict(data), "updated_at": at},
+    }
+
+
+def ticked(prediction: Mapping[str, Json], ticks: Sequence[bool]) -> list[dict[str, Json]]:
+    """The result of an annotation made from a prediction by ticking some of its candidates.
+
+    Args:
+        prediction, ticks: see `submission`.
+    """
     (shown,) = prediction["result"]
     if len(ticks) != len(shown["value"]["text"]):
         raise ValueError(f"{len(ticks)} ticks for {len(shown['value']['text'])} candidates.")
@@ -41,21 +66,6 @@ def submission(
         "to_name": shown["to_name"],
         "type": "choices",
         "value": {"choices": chosen or [NONE_FITS]},
+        "origin": "manual",
     }
-    at = (_BEGIN + timedelta(seconds=annotation_id)).isoformat().replace("+00:00", "Z")
-    return {
-        "action": "ANNOTATION_CREATED",
-        "annotation": {
-            "id": annotation_id,
-            "task": task_id,
-            "project": project_id,
-            "created_at": at,
-            "updated_at": at,
-            "result": [shown, fits],
-            "was_cancelled": False,
-            "ground_truth": False,
-            "completed_by": annotator,
-        },
-        "project": {"id": project_id},
-        "task": {"id": task_id, "data": dict(data), "updated_at": at},
-    }
+    return [{**shown, "origin": "prediction"}, fits]

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backend.child import TrainingChild
@@ -18,13 +18,34 @@ from backend.simulate.training import LOOK_S, in_words
 from backend.simulate.world import labelled_tasks, task_data
 from illume_plugin.embedded import WorldTask, rationales
 from illume_plugin.identity import content_bits, content_hash
-from illume_plugin.training.spec import ADAPTER_FOLDER, RESULT_FILE, RunSpec, write_json, write_spec
+from illume_plugin.training.spec import (
+    ADAPTER_FOLDER,
+    RESULT_FILE,
+    RunSpec,
+    read_result,
+    write_json,
+    write_spec,
+)
 from illume_plugin.types import BASE_VERSION, TrainingRow, TrainingSet
 
 MEASURED_FILE = "measured.json"
 
 
-def supervised(simulation: Simulation, written: int) -> Measurement:
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning on written rationales gave.
+
+    Attributes:
+        steps: of the optimiser.
+        seconds: of the training run.
+    """
+
+    measured: Measurement
+    steps: int
+    seconds: float
+
+
+def supervised(simulation: Simulation, written: int) -> Tuned:
     """Train the base model on one written rationale for each of `written` tasks; measure as the loop does.
 
     The tasks are the first of the stream that the loop labels, the training settings are the loop's. What
@@ -38,12 +59,18 @@ def supervised(simulation: Simulation, written: int) -> Measurement:
         folder = simulation.out / f"supervised-{written}"
         measured_file = folder / MEASURED_FILE
         if measured_file.is_file():
-            return Measurement.from_json(json.loads(measured_file.read_text(encoding="utf-8")))
+            measured = Measurement.from_json(json.loads(measured_file.read_text(encoding="utf-8")))
+            return _tuned(measured, folder)
         if not (folder / RESULT_FILE).is_file():
             _train(simulation, folder, written)
         measured = _measure(simulation, folder, f"supervised on {written}")
         write_json(measured_file, asdict(measured))
-    return measured
+    return _tuned(measured, folder)
+
+
+def _tuned(measured: Measurement, folder: Path) -> Tuned:
+    result = read_result(folder)
+    return Tuned(measured, result.steps, result.seconds)
 
 
 def _measure(simulation: Simulation, folder: Path, name: str) -> Measurement:
@@ -58,8 +85,9 @@ def _measure(simulation: Simulation, folder: Path, name: str) -> Measurement:
 
 
 def _train(simulation: Simulation, folder: Path, written: int) -> None:
-    tasks = labelled_tasks(simulation.options.seed, tasks=written, iteration=1)
-    rows = tuple(_row(simulation.options.seed, task_id, task) for task_id, task in tasks.items())
+    options = simulation.options
+    tasks = labelled_tasks(options.seed, tasks=written, iteration=1, world=options.world)
+    rows = tuple(_row(options.seed, task_id, task) for task_id, task in tasks.items())
     training_set = TrainingSet(
         simulation.project_id, rows, held_out=(), content_hash=content_hash([asdict(row) for row in rows])
     )

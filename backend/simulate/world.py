@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from illume_plugin.embedded import Split, WorldTask, draw, make_tasks
+from illume_plugin.embedded import Split, World, WorldTask, draw, make_tasks
 from illume_plugin.errors import ImageError
 from illume_plugin.identity import content_bits
 from illume_plugin.images import ImageStore
@@ -44,16 +44,18 @@ class DrawnPictures(ImageStore):
         return path
 
 
-def labelled_tasks(seed: int, *, tasks: int, iteration: int) -> dict[int, WorldTask]:
+def labelled_tasks(
+    seed: int, *, tasks: int, iteration: int, world: World = World.SHAPES
+) -> dict[int, WorldTask]:
     """task id -> task of an iteration (from 1); no two iterations share a task."""
     first = (iteration - 1) * tasks
-    made = make_tasks(first + tasks, content_bits(["labelled", seed], 32))
+    made = make_tasks(first + tasks, content_bits(["labelled", seed], 32), world=world)
     return dict(enumerate(made[first:], start=first + 1))
 
 
-def held_out_tasks(seed: int, n: int) -> list[WorldTask]:
+def held_out_tasks(seed: int, n: int, *, world: World = World.SHAPES) -> list[WorldTask]:
     """Tasks that nobody ever labels, from a stream of scenes of their own."""
-    return make_tasks(n, content_bits(["held out", seed], 32), Split.TEST)
+    return make_tasks(n, content_bits(["held out", seed], 32), Split.TEST, world)
 
 
 def task_data(task_id: int, task: WorldTask) -> dict[str, Json]:

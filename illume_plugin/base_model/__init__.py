@@ -1,7 +1,7 @@
 """The base model: loading it, its prompts, and the adapters that live beside each other on it."""
 
 from illume_plugin.base_model.adapters import Adapters
-from illume_plugin.base_model.encoding import encode_prompts, encode_rows, open_image
+from illume_plugin.base_model.encoding import encode_prompts, encode_rows, open_image, tokens_with_ends
 from illume_plugin.base_model.loading import BaseModel, load_base_model
 from illume_plugin.base_model.prompts import DEFAULT_WHY, Piece, Prompts, Role
 
@@ -16,4 +16,5 @@ __all__ = [
     "encode_rows",
     "load_base_model",
     "open_image",
+    "tokens_with_ends",
 ]

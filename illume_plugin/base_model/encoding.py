@@ -31,6 +31,9 @@ def open_image(path: Path) -> Image.Image:
 def encode_prompts(prompts: Prompts, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
     """Encode prompts to be continued: padded on the left, so that every row ends where it continues.
 
+    Args:
+        images: one for each text; none at all where `prompts` render without the picture.
+
     Returns:
         What the processor gives; `input_ids` and `attention_mask` have shape (texts, longest prompt).
     """
@@ -67,10 +70,11 @@ def encode_rows(prompts: Prompts, rows: Sequence[Sequence[Piece]], images: Seque
 def _process(
     prompts: Prompts, texts: Sequence[str], images: Sequence[Image.Image], padding_side: str
 ) -> Batch:
+    # Chat models may take several pictures for each text and want a list for each.
+    pictures = [[image] for image in images] if prompts.chat else list(images)
     encoded: Any = prompts.processor(
         text=list(texts),
-        # Chat models may take several pictures for each text and want a list for each.
-        images=[[image] for image in images] if prompts.chat else list(images),
+        **({"images": pictures} if prompts.pictured else {}),
         padding=True,
         padding_side=padding_side,
         add_special_tokens=prompts.add_special_tokens,
@@ -79,16 +83,22 @@ def _process(
     return dict(encoded)
 
 
+def tokens_with_ends(prompts: Prompts, text: str) -> tuple[list[int], list[int]]:
+    """Token ids of a whole text and, for each, the character position at which it ends.
+
+    The picture's placeholder stays one token: it is the processor that makes many of it.
+    """
+    encoded = prompts.processor.tokenizer(
+        text, add_special_tokens=prompts.add_special_tokens, return_offsets_mapping=True
+    )
+    return list(encoded["input_ids"]), [end for _, end in encoded["offset_mapping"]]
+
+
 def _tail_roles(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list[Role]]:
     """Tokens after the first piece (which holds the picture) and the role of each.
 
     A token that straddles two pieces belongs to the later one: it is where that one's words begin.
     """
-    encoded = prompts.processor.tokenizer(
-        "".join(piece.text for piece in row),
-        add_special_tokens=prompts.add_special_tokens,
-        return_offsets_mapping=True,
-    )
     ends: list[tuple[int, Role]] = []
     position = 0
     for piece in row:
@@ -96,7 +106,8 @@ def _tail_roles(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list
         ends.append((position, piece.role))
     start = ends[0][0]
     tail, roles = [], []
-    for token, (_, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+    tokens, stops = tokens_with_ends(prompts, "".join(piece.text for piece in row))
+    for token, stop in zip(tokens, stops, strict=True):
         if stop > start:
             tail.append(token)
             roles.append(next(role for end, role in ends if stop <= end))

@@ -44,11 +44,13 @@ class Prompts:
         ends: texts of the tokens that end a reply; the first one is appended where a chat template
             writes none.
         why: the question that asks for the rationale (chat models only).
+        pictured: whether the texts hold the picture; False renders the same words without it.
     """
 
     processor: Any
     ends: tuple[str, ...]
     why: str = DEFAULT_WHY
+    pictured: bool = True
 
     def answer(self, question: str) -> str:
         """Text after which the model answers `question`."""
@@ -96,14 +98,18 @@ class Prompts:
         bos = self.processor.tokenizer.bos_token
         return not (bos and self.answer("").startswith(bos))
 
-    @cached_property
+    @property
     def _picture(self) -> str:
+        return self._picture_token if self.pictured else ""
+
+    @cached_property
+    def _picture_token(self) -> str:
         token = getattr(self.processor, "image_token", None)
         return token if isinstance(token, str) else ""  # BLIP-like processors place the picture themselves
 
     @cached_property
     def _specials(self) -> re.Pattern[str]:
-        tokens = {*self.processor.tokenizer.all_special_tokens, self._picture} - {""}
+        tokens = {*self.processor.tokenizer.all_special_tokens, self._picture_token} - {""}
         return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
 
     def _plain(self, text: str) -> str:
@@ -112,7 +118,7 @@ class Prompts:
 
     def _question(self, question: str) -> Message:
         words = {"type": "text", "text": self._plain(question)}
-        return {"role": "user", "content": [{"type": "image"}, words]}
+        return {"role": "user", "content": [{"type": "image"}, words] if self.pictured else [words]}
 
     def _say(self, role: str, text: str) -> Message:
         return {"role": role, "content": [{"type": "text", "text": self._plain(text)}]}

@@ -14,9 +14,10 @@ from illume_plugin.embedded.rationales import rationales
 from illume_plugin.embedded.scene import Scene, Thing
 from illume_plugin.embedded.splits import Split
 from illume_plugin.embedded.tasks import WorldTask, make_tasks
+from illume_plugin.embedded.worlds import World
 
 __all__ = [
-    "Check", "Question", "Reason", "Scene", "Split", "Thing", "WorldTask",
+    "Check", "Question", "Reason", "Scene", "Split", "Thing", "World", "WorldTask",
     "base_model_path", "blank", "check", "draw", "make_tasks", "rationales",
 ]  # fmt: skip
 

@@ -7,12 +7,14 @@ judge in use.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from illume_plugin.embedded.claims import Claim, Ones
 from illume_plugin.embedded.grammar import normalise, parse
-from illume_plugin.embedded.questions import Count, Question
+from illume_plugin.embedded.patterns import parse_patterns
+from illume_plugin.embedded.questions import Count, Pattern, Question
 from illume_plugin.embedded.scene import Scene
 from illume_plugin.embedded.support import supports
 
@@ -26,6 +28,9 @@ GENERIC = (
     "Because there are several objects in the picture.",
 )
 _GENERIC = frozenset(normalise(sentence) for sentence in GENERIC)
+
+#: Kinds of question whose rationales may say what no other may -> how these are read.
+_READERS: Mapping[type[Question], Callable[[str], tuple[Claim, ...] | None]] = {Pattern: parse_patterns}
 
 
 class Reason(StrEnum):
@@ -64,7 +69,7 @@ def check(scene: Scene, question: Question, answer: str, rationale: str) -> Chec
         return Check(Reason.WRONG_ANSWER)
     if normalise(rationale) in _GENERIC:
         return Check(Reason.GENERIC)
-    claims = parse(rationale)
+    claims = _READERS.get(type(question), parse)(rationale)
     if claims is None:
         return Check(Reason.MALFORMED)
     if not all(_holds(claim, scene, question) for claim in claims):

@@ -86,4 +86,24 @@ class Values:
         return as_many and sorted(self.values) == sorted({thing.value(self.attribute) for thing in things})
 
 
-Claim = Stands | Where | Ones | Number | Values
+@dataclass(frozen=True, slots=True)
+class Patterned:
+    """A thing that the phrase names has this pattern.
+
+    Attributes:
+        place: where it is said to stand, or None.
+        alone: the sentence says that the phrase names nothing else there ("the circle is striped").
+    """
+
+    phrase: Phrase
+    pattern: str
+    place: int | None
+    alone: bool
+
+    def holds(self, scene: Scene) -> bool:
+        """Whether the scene bears the claim out."""
+        named = [thing for thing in self.phrase.among(scene) if self.place in (None, thing.place)]
+        return any(t.pattern == self.pattern for t in named) and not (self.alone and len(named) > 1)
+
+
+Claim = Stands | Where | Ones | Number | Values | Patterned

@@ -20,20 +20,23 @@ in the top left", "the circles are red and blue".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from illume_plugin.embedded.claims import Claim, Number, Ones, Stands, Values, Where
 from illume_plugin.embedded.phrases import NUMBERS, Phrase
 from illume_plugin.embedded.scene import PLACES, VALUES, Attribute
 
-_PLACE = "|".join(PLACES)
+PLACE = "|".join(PLACES)
 _VALUE_OF = {value: attribute for attribute, values in VALUES.items() for value in values}
 _SIZE, _COLOR, _SHAPE = ("|".join(VALUES[a]) for a in (Attribute.SIZE, Attribute.COLOR, Attribute.SHAPE))
-_PHRASE = rf"(?:(?:{_SIZE}) )?(?:(?:{_COLOR}) )?(?:{_SHAPE}|object)"
+SIZED, COLORED, NOUN = rf"(?:(?:{_SIZE}) )?", rf"(?:(?:{_COLOR}) )?", rf"(?:{_SHAPE}|object)"
+PHRASE = f"{SIZED}{COLORED}{NOUN}"
 _NUMBER = "|".join(("no", *NUMBERS[1:]))
 _VALUE = rf"(?:{_SIZE}|{_COLOR}|an? (?:{_SHAPE})|(?:{_SHAPE})s)"
 
 Found = re.Match[str]
+#: What a clause can look like, and how to read the claim from it; the first that matches counts.
+Clauses = Sequence[tuple[re.Pattern[str], Callable[[Found], Claim]]]
 
 
 def normalise(text: str) -> str:
@@ -41,22 +44,26 @@ def normalise(text: str) -> str:
     return " ".join(text.lower().split()).removesuffix(".").rstrip()
 
 
-def parse(rationale: str) -> tuple[Claim, ...] | None:
-    """The claims of a rationale in the order they stand, or None where the grammar does not produce it."""
+def parse(rationale: str, more: Clauses = ()) -> tuple[Claim, ...] | None:
+    """The claims of a rationale in the order they stand, or None where the grammar does not produce it.
+
+    Args:
+        more: clauses that the grammar above does not have.
+    """
     words = normalise(rationale)
     sentence = words.removeprefix("because ")
     if sentence == words:
         return None
     claims: list[Claim] = []
     for clause in re.split(r", | and | but only ", sentence):
-        if not (_read_full(clause, claims) or _read_short(clause, claims)):
+        if not (_read_full(clause, claims, (*_FULL, *more)) or _read_short(clause, claims)):
             return None
     return tuple(claims)
 
 
-def _read_full(clause: str, claims: list[Claim]) -> bool:
+def _read_full(clause: str, claims: list[Claim], known: Clauses) -> bool:
     """Append what a clause that stands on its own claims."""
-    for pattern, read in _FULL:
+    for pattern, read in known:
         if (found := pattern.fullmatch(clause)) is not None:
             claims.append(read(found))
             return True
@@ -65,7 +72,7 @@ def _read_full(clause: str, claims: list[Claim]) -> bool:
 
 def _read_short(clause: str, claims: list[Claim]) -> bool:
     """Append, or add to the claim before, what a clause with left-out words claims."""
-    if not claims:
+    if not claims or type(claims[-1]) not in _SHORT:
         return False
     pattern, read = _SHORT[type(claims[-1])]
     found = pattern.fullmatch(clause)
@@ -75,7 +82,8 @@ def _read_short(clause: str, claims: list[Claim]) -> bool:
     return True
 
 
-def _phrase(words: str) -> Phrase:
+def read_phrase(words: str) -> Phrase:
+    """What a text that matches PHRASE names; words that the grammar does not know are passed over."""
     return Phrase(**{attribute.value: value for attribute, value in _values(words)})
 
 
@@ -90,7 +98,7 @@ def _stands(found: Found) -> Stands:
 
 
 def _where(found: Found) -> Where:
-    return Where(_phrase(found["phrase"]), (PLACES.index(found["place"]),))
+    return Where(read_phrase(found["phrase"]), (PLACES.index(found["place"]),))
 
 
 def _ones(found: Found) -> Ones:
@@ -99,12 +107,12 @@ def _ones(found: Found) -> Ones:
 
 def _number(found: Found) -> Number:
     number = 0 if found["number"] == "no" else NUMBERS.index(found["number"])
-    return Number(_phrase(found["phrase"]), number)
+    return Number(read_phrase(found["phrase"]), number)
 
 
 def _said_values(found: Found) -> Values:
     ((attribute, value),) = _values(found["value"])
-    return Values(_phrase(found["phrase"]), attribute, (value,), alone=found["be"] == "is")
+    return Values(read_phrase(found["phrase"]), attribute, (value,), alone=found["be"] == "is")
 
 
 def _said_only(found: Found) -> Claim:
@@ -113,22 +121,22 @@ def _said_only(found: Found) -> Claim:
     return Values(Phrase(), attribute, (value,) if attribute == found["attribute"] else ())
 
 
-_FULL: tuple[tuple[re.Pattern[str], Callable[[Found], Claim]], ...] = tuple(
+_FULL: Clauses = tuple(
     (re.compile(pattern), read)
     for pattern, read in (
-        (rf"(?:there is|i see) an? (?P<phrase>{_PHRASE}) in the (?P<place>{_PLACE})", _stands),
-        (rf"an? (?P<phrase>{_PHRASE}) is in the (?P<place>{_PLACE})", _stands),
+        (rf"(?:there is|i see) an? (?P<phrase>{PHRASE}) in the (?P<place>{PLACE})", _stands),
+        (rf"an? (?P<phrase>{PHRASE}) is in the (?P<place>{PLACE})", _stands),
         (
-            rf"the (?P<phrase>{_PHRASE}) in the (?P<place>{_PLACE}) is "
-            rf"(?P<rest>{_COLOR}|{_SIZE}|an? {_PHRASE})",
+            rf"the (?P<phrase>{PHRASE}) in the (?P<place>{PLACE}) is "
+            rf"(?P<rest>{_COLOR}|{_SIZE}|an? {PHRASE})",
             _stands,
         ),
-        (rf"the (?:only )?(?P<phrase>{_PHRASE}) is in the (?P<place>{_PLACE})", _where),
-        (rf"the (?P<phrase>{_PHRASE})s are in the (?P<place>{_PLACE})", _where),
-        (rf"(?:there is|i see) one in the (?P<place>{_PLACE})", _ones),
-        (rf"(?:there (?:is|are)|i see) (?P<number>{_NUMBER}) (?P<phrase>{_PHRASE})s?", _number),
-        (rf"the only (?P<phrase>{_PHRASE}) (?P<be>is) (?P<value>{_VALUE})", _said_values),
-        (rf"the (?P<phrase>{_PHRASE})s (?P<be>are) (?P<value>{_VALUE})", _said_values),
+        (rf"the (?:only )?(?P<phrase>{PHRASE}) is in the (?P<place>{PLACE})", _where),
+        (rf"the (?P<phrase>{PHRASE})s are in the (?P<place>{PLACE})", _where),
+        (rf"(?:there is|i see) one in the (?P<place>{PLACE})", _ones),
+        (rf"(?:there (?:is|are)|i see) (?P<number>{_NUMBER}) (?P<phrase>{PHRASE})s?", _number),
+        (rf"the only (?P<phrase>{PHRASE}) (?P<be>is) (?P<value>{_VALUE})", _said_values),
+        (rf"the (?P<phrase>{PHRASE})s (?P<be>are) (?P<value>{_VALUE})", _said_values),
         (rf"the only (?P<attribute>color|shape|size)(?: is|s are) (?P<value>{_VALUE})", _said_only),
     )
 )
@@ -155,13 +163,13 @@ def _another_place(found: Found, claims: list[Claim]) -> None:
 #: kind of the claim before -> how a clause that leaves words out goes on.
 _SHORT: dict[type, tuple[re.Pattern[str], Callable[[Found, list[Claim]], None]]] = {
     Stands: (
-        re.compile(rf"an? (?P<phrase>{_PHRASE}) in the (?P<place>{_PLACE})"),
+        re.compile(rf"an? (?P<phrase>{PHRASE}) in the (?P<place>{PLACE})"),
         lambda found, claims: claims.append(_stands(found)),
     ),
-    Where: (re.compile(rf"the (?P<place>{_PLACE})"), _another_place),
-    Ones: (re.compile(rf"one in the (?P<place>{_PLACE})"), _another_place),
+    Where: (re.compile(rf"the (?P<place>{PLACE})"), _another_place),
+    Ones: (re.compile(rf"one in the (?P<place>{PLACE})"), _another_place),
     Number: (
-        re.compile(rf"(?P<number>{_NUMBER}) (?P<phrase>{_PHRASE})s?"),
+        re.compile(rf"(?P<number>{_NUMBER}) (?P<phrase>{PHRASE})s?"),
         lambda found, claims: claims.append(_number(found)),
     ),
     Values: (re.compile(rf"(?P<value>{_VALUE})"), _another_value),

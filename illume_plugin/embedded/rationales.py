@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from illume_plugin.embedded.patterns import write_pattern
 from illume_plugin.embedded.phrases import Phrase, as_predicate, enumerate_words, with_article
 from illume_plugin.embedded.questions import (
     At,
@@ -13,6 +14,7 @@ from illume_plugin.embedded.questions import (
     Comparison,
     Count,
     Exists,
+    Pattern,
     Question,
     Relation,
     Same,
@@ -149,4 +151,5 @@ _WRITERS: Mapping[type[Question], Callable[[Scene, Any, random.Random], str]] = 
     Shape: _attribute,
     Relation: _relation,
     Comparison: _comparison,
+    Pattern: write_pattern,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from illume_plugin.errors import TaskError
@@ -46,6 +46,11 @@ VALUES: Mapping[Attribute, tuple[str, ...]] = {
     Attribute.SIZE: ("small", "large"),
 }
 
+#: What may cover a thing beside its color. No Attribute: the base model was never shown the PATTERNS and
+#: has no words for them; only the world that is named after them has any (worlds.py).
+PLAIN = "plain"
+PATTERNS = ("striped", "dotted", "checked")
+
 #: (color, shape) pairs that occur in scenes of the split NOVEL alone.
 NOVEL_PAIRS = frozenset({("purple", "triangle"), ("green", "square")})
 
@@ -57,6 +62,7 @@ class Thing:
     Attributes:
         dx: offset to the right of the cell's centre, in world units.
         dy: offset downwards.
+        pattern: PLAIN or one of PATTERNS.
 
     Raises:
         TaskError: the place, a value or an offset does not belong to the world.
@@ -68,11 +74,16 @@ class Thing:
     shape: str
     dx: float = 0.0
     dy: float = 0.0
+    pattern: str = PLAIN
 
     def __post_init__(self) -> None:
         check_place(self.place)
         for attribute in Attribute:
             check_value(attribute, self.value(attribute))
+        if self.pattern not in (PLAIN, *PATTERNS):
+            raise TaskError(
+                f"There is no pattern {self.pattern!r}.", why=f"There is {', '.join((PLAIN, *PATTERNS))}."
+            )
         if not (abs(self.dx) <= JITTER and abs(self.dy) <= JITTER):
             raise TaskError(
                 f"A thing stands ({self.dx}, {self.dy}) off its cell's centre.",
@@ -83,6 +94,13 @@ class Thing:
         """This thing's color, shape or size."""
         value: str = getattr(self, attribute.value)
         return value
+
+    def to_json(self) -> Json:
+        """An object ready for `json.dumps`, without the pattern of a plain thing."""
+        values = asdict(self)
+        if self.pattern == PLAIN:
+            del values["pattern"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +129,12 @@ class Scene:
 
     @property
     def layout(self) -> tuple[tuple[int, str, str, str], ...]:
-        """The scene without its jitter: equal for two pictures that no question can tell apart."""
+        """The scene without jitter and patterns: what decides on its split."""
         return tuple((t.place, t.size, t.color, t.shape) for t in self.things)
 
     def to_json(self) -> Json:
         """A list with one object per thing, ready for `json.dumps`."""
-        return [asdict(thing) for thing in self.things]
+        return [thing.to_json() for thing in self.things]
 
     @classmethod
     def from_json(cls, data: Json) -> Scene:
@@ -162,6 +180,11 @@ def sample_scene(rng: random.Random, *, novel: bool = False) -> Scene:
     return Scene(
         tuple(_place(place, color, shape, rng) for place, (color, shape) in zip(places, drawn, strict=True))
     )
+
+
+def with_patterns(scene: Scene, rng: random.Random) -> Scene:
+    """The scene with one of PATTERNS on each thing."""
+    return Scene(tuple(replace(thing, pattern=rng.choice(PATTERNS)) for thing in scene.things))
 
 
 def _place(place: int, color: str, shape: str, rng: random.Random) -> Thing:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import permutations
 from typing import Any
 
-from illume_plugin.embedded.claims import Claim, Number, Ones, Stands, Values, Where
+from illume_plugin.embedded.claims import Claim, Number, Ones, Patterned, Stands, Values, Where
 from illume_plugin.embedded.phrases import Phrase
 from illume_plugin.embedded.questions import (
     At,
@@ -14,6 +14,7 @@ from illume_plugin.embedded.questions import (
     Comparison,
     Count,
     Exists,
+    Pattern,
     Question,
     Relation,
     Same,
@@ -65,6 +66,14 @@ def _attribute(_: Scene, question: Color | Shape, claims: Claims) -> bool:
     needed = {*question.phrase.named, question.asked}
     located = _located(claims[0])
     return len(located) == 1 and needed <= {attribute for attribute, _ in located[0][1]}
+
+
+def _pattern(_: Scene, question: Pattern, claims: Claims) -> bool:
+    """The pattern of one thing, with all that the question says of it; its place is not asked for."""
+    if len(claims) != 1:
+        return False
+    claim = claims[0]
+    return isinstance(claim, Patterned) and claim.phrase.implies(question.phrase)
 
 
 def _relation(_: Scene, question: Relation, claims: Claims) -> bool:
@@ -132,4 +141,5 @@ _RULES: Mapping[type[Question], Callable[[Scene, Any, Claims], bool]] = {
     Shape: _attribute,
     Relation: _relation,
     Comparison: _comparison,
+    Pattern: _pattern,
 }

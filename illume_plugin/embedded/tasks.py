@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from illume_plugin.embedded.questions import KINDS, Question, question_from_json
+from illume_plugin.embedded.questions import Question, question_from_json
 from illume_plugin.embedded.scene import Scene
-from illume_plugin.embedded.splits import Split, sample_scene_of
+from illume_plugin.embedded.splits import Split
+from illume_plugin.embedded.worlds import World
 from illume_plugin.errors import TaskError
 from illume_plugin.types import Json
 
@@ -54,34 +55,39 @@ class WorldTask:
         return task
 
 
-def make_tasks(n: int, seed: int, split: Split = Split.HELD_OUT) -> list[WorldTask]:
+def make_tasks(
+    n: int, seed: int, split: Split = Split.HELD_OUT, world: World = World.SHAPES
+) -> list[WorldTask]:
     """`n` distinct tasks about scenes of a split; the first k of them are the same for every n >= k.
 
     Kinds of question occur equally often (to within one), so do topics within a kind, and answers within
     a topic. No two tasks ask the same of pictures with the same layout.
     """
-    return list(islice(tasks(random.Random(seed), split), n))
+    return list(islice(tasks(random.Random(seed), split, world), n))
 
 
-def tasks(rng: random.Random, split: Split) -> Iterator[WorldTask]:
+def tasks(rng: random.Random, split: Split, world: World = World.SHAPES) -> Iterator[WorldTask]:
     """Tasks without end, balanced and distinct as `make_tasks` says."""
-    kinds = _rounds(list(KINDS.values()), rng)
-    topics = {kind: _rounds(list(kind.topics), rng) for kind in KINDS.values()}
-    answers = {(kind, t): _rounds(kind.topics[t], rng) for kind in KINDS.values() for t in kind.topics}
+    every = world.kinds.values()
+    kinds = _rounds(list(every), rng)
+    topics = {kind: _rounds(list(kind.topics), rng) for kind in every}
+    answers = {(kind, t): _rounds(kind.topics[t], rng) for kind in every for t in kind.topics}
     seen = set()
     for kind in kinds:
         topic = next(topics[kind])
         answer = next(answers[kind, topic])
-        task = _find(kind, topic, answer, rng, split)
+        task = _find(world, split, kind, topic, answer, rng)
         while (key := (task.scene.layout, task.question)) in seen:
-            task = _find(kind, topic, answer, rng, split)
+            task = _find(world, split, kind, topic, answer, rng)
         seen.add(key)
         yield task
 
 
-def _find(kind: type[Question], topic: str, answer: str, rng: random.Random, split: Split) -> WorldTask:
+def _find(
+    world: World, split: Split, kind: type[Question], topic: str, answer: str, rng: random.Random
+) -> WorldTask:
     while True:
-        scene = sample_scene_of(split, rng)
+        scene = world.sample_scene(split, rng)
         question = kind.propose(scene, topic, answer, rng)
         if question is not None:
             return WorldTask(scene, question)

@@ -32,8 +32,8 @@ class Mix:
 
     @classmethod
     def with_fitting(cls, share: float) -> Mix:
-        """This share of fitting ones; the others about as the web would have them."""
-        return cls(share, *(part * (1 - share) for part in (0.30, 0.45, 0.25)))
+        """This share of fitting ones. Most of the others are true, so that the model keeps looking."""
+        return cls(share, *(part * (1 - share) for part in (0.20, 0.15, 0.65)))
 
     def draw(self, task: WorldTask, rng: random.Random) -> str:
         """One rationale for the task's right answer."""

@@ -35,15 +35,20 @@ class Generator(Protocol):
     def drop_adapter(self, name: str) -> None:
         """Forget an adapter."""
 
-    def sample(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
-    ) -> list[list[Candidate]]:
-        """Candidates of each task, distinct and complete, in no particular order."""
-
     def draw(
         self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
     ) -> list[list[Candidate | None]]:
         """Every draw of the plan for each task, unscored and in its order; None: it did not end."""
+
+    def score(
+        self,
+        requests: Sequence[SampleRequest],
+        candidates: Sequence[Sequence[Candidate]],
+        *,
+        adapter: str | None = None,
+        blind: bool = True,
+    ) -> list[list[Candidate]]:
+        """The candidates of each task with their scores by the adapter; `blind`: i2c and pmi too."""
 
     def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
         """The model's own answer to each question."""

@@ -1,6 +1,6 @@
 """Candidate sets per (task, version, plan), and what has been pushed to Label Studio."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exis
 
 from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
 from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
-from illume_plugin.types import Candidate, CandidateSet
+from illume_plugin.types import Blind, Candidate, CandidateSet
 
 #: Wait before sampling a task again that could not be sampled, seconds; doubled each time.
 FIRST_RETRY_S = 30.0
@@ -26,6 +26,7 @@ def put(conn: Connection, candidate_set: CandidateSet, *, now: float) -> Candida
             order_seed=c.order_seed,
             score=c.score,
             candidates=[asdict(candidate) for candidate in c.candidates],
+            dropped=dict(c.dropped),
             created_at=now,
         )
     )
@@ -171,5 +172,13 @@ def _read(row: Row[tuple[object, ...]]) -> CandidateSet:
         plan=row.plan,
         order_seed=row.order_seed,
         score=row.score,
-        candidates=tuple(Candidate(**candidate) for candidate in row.candidates),
+        candidates=tuple(_candidate(fields) for fields in row.candidates),
+        dropped=row.dropped or {},
     )
+
+
+def _candidate(fields: Mapping[str, Any]) -> Candidate:
+    """JSON knows neither tuples nor enums; what an older version stored lacks the later fields."""
+    blind = fields.get("blind")
+    sentences = {name: tuple(fields.get(name, ())) for name in ("sentence_logprobs", "sentence_relevances")}
+    return Candidate(**{**fields, **sentences, "blind": Blind(blind) if blind else None})

@@ -84,13 +84,17 @@ class Store:
             with transaction:
                 yield conn
 
-    def migrate(self) -> None:
-        """Bring the schema to the newest version; safe to call from several processes at once."""
+    def migrate(self, to: str = "head") -> None:
+        """Bring the schema to the newest version; safe to call from several processes at once.
+
+        Args:
+            to: an older version, for tests of the way from there.
+        """
         config = Config()
         config.set_main_option("script_location", str(files("illume_plugin.store") / "migrations"))
         with self.write() as conn:
             config.attributes["connection"] = conn
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
 
     def close(self) -> None:
         """Give back every connection."""

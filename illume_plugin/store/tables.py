@@ -114,6 +114,8 @@ candidate_sets = Table(
     Column("candidates", JsonType, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("pushed_at", Float),
+    # NULL for sets made before reasons were kept
+    Column("dropped", JsonType),
     # what the worker asks for twice a second, and what is nearly always nothing
     Index(
         "candidate_sets_unpushed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,14 +23,16 @@ def join(
     pictures: int,
     steps: int,
     rate: float,
+    seed: int,
     report: Callable[[str], None],
 ) -> None:
     """Fit the projector of a LLaVA, by the squared error relative to the symbols' variance."""
-    seen, wanted = _pairs(model, symbols, cells, pictures)
+    seen, wanted = _pairs(model, symbols, cells, pictures, seed)
+    chance = torch.Generator().manual_seed(seed)
     projector = model.model.multi_modal_projector
     optimizer = torch.optim.AdamW(projector.parameters(), weight_decay=0.0)
     for step in range(steps):
-        rows = torch.randint(len(seen), (BATCH,))
+        rows = torch.randint(len(seen), (BATCH,), generator=chance)
         loss = (projector(seen[rows]) - wanted[rows]).square().mean() / wanted.var()
         loss.backward()
         for group in optimizer.param_groups:
@@ -41,11 +44,12 @@ def join(
 
 
 @torch.no_grad()
-def _pairs(model: Any, symbols: Symbols, cells: Cells, pictures: int) -> tuple[Tensor, Tensor]:
+def _pairs(model: Any, symbols: Symbols, cells: Cells, pictures: int, seed: int) -> tuple[Tensor, Tensor]:
     """What the tower makes of each patch, and the token that it should become: (patches, width) both."""
     seen, wanted = [], []
+    rng = np.random.default_rng(seed)
     for _ in range(0, pictures, TOGETHER):
-        pixels, held = cells.compose(TOGETHER)
+        pixels, held = cells.compose(TOGETHER, rng)
         states = model.model.vision_tower(pixel_values=pixels, output_hidden_states=True).hidden_states
         seen.append(states[-1].flatten(0, 1))
         wanted.append(symbols(torch.from_numpy(held).long()).flatten(0, 1))

@@ -33,12 +33,11 @@ class Cells:
         drawn = [Scene(()), *scenes]
         self._pixels = np.stack([_cut(scaled(draw(scene, rng.choice(DRAWN_PX)))) for scene in drawn])
         self._held = np.stack([describe(scene) for scene in drawn])
-        self._rng = np.random.default_rng(seed)
 
-    def compose(self, n: int) -> tuple[Tensor, NDArray[np.int8]]:
+    def compose(self, n: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int8]]:
         """`n` pictures as the processor gives them (n, 3, PX, PX), and what each cell holds (n, 9, 3)."""
-        which = self._rng.integers(1, len(self._held), (n, len(PLACES)))
-        which[self._rng.random(which.shape) < self._rng.uniform(0.1, 0.8, (n, 1))] = 0  # the empty scene
+        which = rng.integers(1, len(self._held), (n, len(PLACES)))
+        which[rng.random(which.shape) < rng.uniform(0.1, 0.8, (n, 1))] = 0  # the empty scene
         places = np.arange(len(PLACES))
         cells = self._pixels[which, places]
         rows = cells.reshape(n, GRID, GRID, PATCH, PATCH, 3).transpose(0, 5, 1, 3, 2, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from illume_plugin.embedded.build.joining import join
 from illume_plugin.embedded.build.language import Course, Learner, train
 from illume_plugin.embedded.build.pictures import Cells
 from illume_plugin.embedded.build.saving import save
+from illume_plugin.embedded.build.stages import Stages
 from illume_plugin.embedded.build.tokens import make_processor, make_tokenizer
 from illume_plugin.embedded.build.vision import train_tower
 from illume_plugin.embedded.splits import Split
@@ -66,47 +68,82 @@ class Recipe:
 #: kind of question -> share of fitting rationales in the last course. The harder a kind is to explain, the
 #: larger: so the base model is seldom right about every kind, but often enough that ticks can teach it.
 FITTING_SHARES = {
-    "exists": 0.20, "count": 0.45, "color": 0.15, "shape": 0.15, "relation": 0.60, "comparison": 0.45,
-    "at": 0.05, "verify": 0.05, "same": 0.60,
+    "exists": 0.45, "count": 0.40, "color": 0.20, "shape": 0.20, "relation": 0.40, "comparison": 0.35,
+    "at": 0.20, "verify": 0.20, "same": 0.50,
 }  # fmt: skip
 #: What the shipped weights were made with.
 SHIPPED = Recipe(
     fitting=160_000,
-    mixed=24_000,
+    mixed=120_000,
     mixes={kind: Mix.with_fitting(share) for kind, share in FITTING_SHARES.items()},
     pictures=400,
     sight_steps=1000,
     joining_pictures=5000,
     joining_steps=3000,
     answering=Course("answers", steps=1200, batch=96, rate=2e-3, explain=False),
-    explaining=Course("rationales", steps=700, batch=96, rate=2e-3, explain=True),
-    unlearning=Course("mixed rationales", steps=250, batch=96, rate=7e-4, explain=True),
+    explaining=Course("rationales", steps=1000, batch=96, rate=2e-3, explain=True),
+    unlearning=Course("mixed rationales", steps=1500, batch=96, rate=2e-3, explain=True),
 )
 
 
 def build(recipe: Recipe, seed: int, out: Path, report: Report) -> None:
-    """Make the weights from nothing and write them to `out`; equal arguments give equal weights."""
+    """Make the weights from nothing and write them to `out`; equal arguments give equal weights.
+
+    Stopped at any time, the same call goes on with the stage that was not finished.
+    """
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(seed)
     model = new_model(tokenizer)
     model.set_attn_implementation("eager")  # the fastest of them for rows as short as these
     learner = Learner(model, tokenizer)
     report(f"language: {sum(p.numel() for p in model.model.language_model.parameters()) / 1e6:.2f} M")
-    _teach(learner, recipe, seed, tokenizer, report)
+    stages = Stages(out, report, seed=seed)
+    _teach(learner, recipe, stages, seed, tokenizer, report)
     report("drawing")
     cells = Cells(recipe.pictures, seed)
-    train_tower(model.model.vision_tower, cells, recipe.sight_steps, 64, 1e-3, seed, report)
-    join(model, learner.symbols, cells, recipe.joining_pictures, recipe.joining_steps, 3e-3, report)
+    tower = model.model.vision_tower
+    stages.do(
+        "sight",
+        tower,
+        lambda: train_tower(tower, cells, recipe.sight_steps, 64, 1e-3, seed, report),
+        pictures=recipe.pictures,
+        steps=recipe.sight_steps,
+    )
+    tower.requires_grad_(False).eval()
+    pictures, steps = recipe.joining_pictures, recipe.joining_steps
+    join(model, learner.symbols, cells, pictures, steps, 3e-3, seed + 4, report)
     save(model, make_processor(tokenizer), out)
+    stages.clear()
 
 
-def _teach(learner: Learner, recipe: Recipe, seed: int, tokenizer: Any, report: Report) -> None:
+def _teach(
+    learner: Learner, recipe: Recipe, stages: Stages, seed: int, tokenizer: Any, report: Report
+) -> None:
     """The three courses of the language model."""
-    report("writing tasks")
-    held_out = write_corpus(900, seed + 6, Split.HELD_OUT, FITTING, tokenizer)
-    fitting: Corpus = write_corpus(recipe.fitting, seed + 5, Split.TRAIN, FITTING, tokenizer)
-    train(learner, fitting, held_out, recipe.answering, seed, report)
-    train(learner, fitting, held_out, recipe.explaining, seed + 1, report)
-    report("writing mixed tasks")
-    mixed = write_corpus(recipe.mixed, seed + 3, Split.TRAIN, recipe.mixes, tokenizer)
-    train(learner, mixed, held_out, recipe.unlearning, seed + 2, report)
+
+    @cache
+    def corpus(tasks: int, seed: int, split: Split, mixed: bool = False) -> Corpus:
+        report(f"writing {tasks} tasks")
+        return write_corpus(tasks, seed, split, recipe.mixes if mixed else FITTING, tokenizer)
+
+    def course(wanted: Course, seed: int, tasks: int, tasks_seed: int, *, mixed: bool = False) -> None:
+        stages.do(
+            wanted.name.replace(" ", "-"),
+            learner,
+            lambda: train(
+                learner,
+                corpus(tasks, tasks_seed, Split.TRAIN, mixed),
+                corpus(900, held_out_seed, Split.HELD_OUT),
+                wanted,
+                seed,
+                report,
+            ),
+            course=wanted,
+            tasks=tasks,
+            mixes=dict(recipe.mixes) if mixed else None,
+        )
+
+    held_out_seed = seed + 6
+    course(recipe.answering, seed, recipe.fitting, seed + 5)
+    course(recipe.explaining, seed + 1, recipe.fitting, seed + 5)
+    course(recipe.unlearning, seed + 2, recipe.mixed, seed + 3, mixed=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,12 +24,13 @@ def train_tower(
 ) -> None:
     """Train the tower with a linear layer that names what each patch shows; freeze it."""
     torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
     head = nn.Linear(tower.config.hidden_size, sum(WIDTHS))
     parameters = [*tower.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.02)
     started = time.perf_counter()
     for step in range(steps):
-        logits, labels = _look(tower, head, cells, batch)
+        logits, labels = _look(tower, head, cells, batch, rng)
         loss = sum(
             (functional.cross_entropy(found, label) for found, label in zip(logits, labels, strict=True)),
             start=torch.zeros(()),
@@ -46,9 +48,11 @@ def train_tower(
     tower.eval()
 
 
-def _look(tower: Any, head: nn.Linear, cells: Cells, batch: int) -> tuple[list[Tensor], list[Tensor]]:
+def _look(
+    tower: Any, head: nn.Linear, cells: Cells, batch: int, rng: np.random.Generator
+) -> tuple[list[Tensor], list[Tensor]]:
     """Logits of each head and the labels, both by patch."""
-    pixels, held = cells.compose(batch)
+    pixels, held = cells.compose(batch, rng)
     seen = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
     logits = list(head(seen).flatten(0, 1).split(WIDTHS, dim=-1))
     places = torch.arange(len(PLACES)).repeat(batch)

@@ -1,7 +1,7 @@
-"""The questions of the picture world: one class for each kind, found by name in KINDS.
+"""The questions of the picture world: one class for each kind, found by name.
 
 A kind says how it is worded, what its answer is in a scene, and how to find an instance with a wanted
-answer. To add a kind, write its class, list it in KINDS, give it sentences in rationales.py and say in
+answer. To add a kind, write its class, list it below, give it sentences in rationales.py and say in
 support.py what supports its answers.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from illume_plugin.embedded.phrases import Phrase
 from illume_plugin.embedded.questions.by_content import Color, Comparison, Count, Exists, Relation, Shape
+from illume_plugin.embedded.questions.by_pattern import Pattern
 from illume_plugin.embedded.questions.by_place import At, Same, Verify
 from illume_plugin.embedded.questions.question import NO, YES, Question
 from illume_plugin.embedded.scene import Attribute
@@ -18,14 +19,19 @@ from illume_plugin.errors import TaskError
 from illume_plugin.types import Json
 
 __all__ = [
-    "KINDS", "NO", "YES",
-    "At", "Color", "Comparison", "Count", "Exists", "Question", "Relation", "Same", "Shape", "Verify",
+    "KINDS", "NO", "PATTERN_KINDS", "YES",
+    "At", "Color", "Comparison", "Count", "Exists", "Pattern", "Question", "Relation", "Same", "Shape",
+    "Verify",
     "question_from_json",
 ]  # fmt: skip
 
+#: What the base model was taught to answer.
 KINDS: Mapping[str, type[Question]] = {
     kind.kind: kind for kind in (Exists, Count, Color, Shape, Relation, Comparison, At, Verify, Same)
 }
+#: What it cannot know.
+PATTERN_KINDS: Mapping[str, type[Question]] = {Pattern.kind: Pattern}
+_EVERY_KIND = {**KINDS, **PATTERN_KINDS}
 
 
 def question_from_json(data: Json) -> Question:
@@ -36,12 +42,12 @@ def question_from_json(data: Json) -> Question:
     """
     try:
         fields = dict(data)
-        kind = KINDS[fields.pop("kind")]
+        kind = _EVERY_KIND[fields.pop("kind")]
         return kind(**{name: _read(name, value) for name, value in fields.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise TaskError(
             f"This is not a question of the picture world: {data!r:.200}.",
-            why=f"Known kinds are {', '.join(KINDS)}.",
+            why=f"Known kinds are {', '.join(_EVERY_KIND)}.",
         ) from error
 
 

@@ -1,0 +1,203 @@
+"""Writes docs/results.md and its picture from the JSON of the quality benchmark, and nothing by hand.
+
+\b
+    python benchmarks/results.py quality.json
+    python benchmarks/results.py quality.json --out docs
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import click
+
+from backend.simulate.curve import Series, curve
+from illume_plugin.intervals import of_mean
+from illume_plugin.types import Metric
+
+PAGE, PICTURE = "results.md", "results.svg"
+#: Arm -> what it is, in the order of the tables.
+ARMS = {
+    "loop": "ILLUME's loop, ticks alone",
+    "supervised-all": "tuned on written rationales, all",
+    "supervised-matched": "tuned on as many as the loop has tasks",
+    "supervised-tenth": "tuned on a tenth",
+    "noise-10": "loop, 1 tick in 10 wrong",
+    "noise-20": "loop, 1 tick in 5 wrong",
+    "majority": "loop, 3 annotators, 1 tick in 5 wrong, majority",
+    "agreement": "loop, 3 annotators, 1 tick in 5 wrong, votes weighed",
+    "no-signal": "loop in a world that the base model cannot explain",
+}
+Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def page(found: Mapping[str, Any], command: str) -> str:
+    """The document."""
+    work = found["work"]
+    outcomes = _by_arm(work["outcomes"])
+    figures = {name: figure for name, figure in found.items() if name != "work"}
+    parts = [
+        "# Results on the picture world",
+        f"Written by `{command}` from the benchmark's JSON. {_setting(work)}",
+        f"![fit rate by iteration]({PICTURE})",
+        "## Goals",
+        _goals(figures),
+        _losses(figures),
+        "## Every arm",
+        _arms(outcomes),
+        "Means over seeds, in brackets Student's 95 % interval. The fit rate is the share of rationales "
+        "sampled at T = 0.7 for held-out tasks that the checker accepts (true, supporting, specific). Peers "
+        "are tuned on rationales that the world writes: true and supporting ones, one for each task, from "
+        "the same base model with the same settings but for the epochs.",
+        "## By kind of question",
+        _kinds(outcomes),
+        *_control(outcomes),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def picture(outcomes: Outcomes) -> str:
+    """Mean fit rate by iteration of the loop without and with wrong ticks."""
+    wanted = [("loop", "no wrong ticks"), ("noise-10", "10 % wrong"), ("noise-20", "20 % wrong")]
+    there = [(arm, name) for arm, name in wanted if outcomes.get(arm)]
+    rounds = max(len(one["fit_rate"]) for arm, _ in there for one in outcomes[arm])
+    lines = [
+        Series(name, [_clipped(_at(outcomes[arm], number)) for number in range(rounds)])
+        for arm, name in there
+    ]
+    seeds = len(outcomes[there[0][0]])
+    ticks = ["base", *map(str, range(1, rounds))]
+    return curve(f"Held-out fit rate at T = 0.7, mean of {seeds} seeds", ticks, lines)
+
+
+def _at(of_arm: Sequence[Mapping[str, Any]], number: int) -> list[float]:
+    """Fit rates of an iteration; a loop that ended keeps what it had."""
+    return [one["fit_rate"][min(number, len(one["fit_rate"]) - 1)][0] for one in of_arm]
+
+
+def _clipped(values: Sequence[float]) -> Metric:
+    mean = of_mean(values)
+    return Metric(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.n)
+
+
+def _setting(work: Mapping[str, Any]) -> str:
+    options = work["options"]
+    seeds = sorted({one["seed"] for one in work["outcomes"]})
+    versions = ", ".join(f"{name} {number}" for name, number in work["versions"].items())
+    return (
+        f"Size `{work['size']}`: {options['iterations']} rounds of {options['tasks']} tasks, "
+        f"{options['held_out_tasks']} held-out tasks, {work['written']} written rationales, "
+        f"seeds {', '.join(map(str, seeds))}. {versions}, Python {work['python']}, {work['cores']} cores."
+    )
+
+
+def _goals(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    rows = [
+        (
+            name,
+            one["detail"]["what"],
+            _mean(one),
+            f"{one['min']:.3f} to {one['max']:.3f}",
+            f"{one['goal']:.2f}",
+            "yes" if _reached(one) else "**no**",
+        )
+        for name, one in figures.items()
+    ]
+    return _table(("", "what", "mean", "range over seeds", "goal", "reached"), rows)
+
+
+def _reached(figure: Mapping[str, Any]) -> bool:
+    return bool(figure["median"] >= figure["goal"])
+
+
+def _losses(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    lost = [f"{one['detail']['what']} ({name})" for name, one in figures.items() if not _reached(one)]
+    return f"Not reached: {'; '.join(lost)}." if lost else "All goals are reached by the median seed."
+
+
+def _arms(outcomes: Outcomes) -> str:
+    rows = [
+        (
+            ARMS[arm],
+            str(len(of_arm)),
+            _over(one["fit_rate"][0][0] for one in of_arm) if len(of_arm[0]["fit_rate"]) > 1 else "",
+            *(
+                _over(one[name][-1][0] for one in of_arm)
+                for name in ("fit_rate", "answer_accuracy", "distinct")
+            ),
+            f"{fmean(one['steps'] for one in of_arm):.0f}",
+            f"{fmean(one['seconds'] for one in of_arm) / 60:.1f}",
+        )
+        for arm, of_arm in outcomes.items()
+    ]
+    columns = ("arm", "seeds", "fit rate, base", "fit rate", "answers", "distinct", "steps", "minutes")
+    return _table(columns, rows)
+
+
+def _kinds(outcomes: Outcomes) -> str:
+    arms = [arm for arm in outcomes if arm != "no-signal"]
+    kinds = sorted(outcomes[arms[0]][0]["kinds"]) if arms else []
+    rows = [
+        (kind, *(f"{fmean(one['kinds'][kind][0] for one in outcomes[arm]):.2f}" for arm in arms))
+        for kind in kinds
+    ]
+    return _table(("fit rate at the end", *arms), rows)
+
+
+def _control(outcomes: Outcomes) -> list[str]:
+    said = list(outcomes.get("no-signal", ()))
+    if not said:
+        return []
+    quotes = "\n".join(f"> seed {one['seed']}: {one['ended'] or 'went on'}" for one in said)
+    return [
+        "## Without signal",
+        "The same loop on questions about patterns, which the base model was never shown. It must say so and "
+        "leave no adapter behind:",
+        quotes,
+    ]
+
+
+def _by_arm(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {arm: [] for arm in ARMS}
+    for one in sorted(outcomes, key=lambda one: int(one["seed"])):
+        found[one["arm"]].append(one)
+    return {arm: of_arm for arm, of_arm in found.items() if of_arm}
+
+
+def _mean(figure: Mapping[str, Any]) -> str:
+    detail = figure["detail"]
+    if detail["low"] is None:
+        return f"{detail['mean']:.3f}"
+    return f"{detail['mean']:.3f} [{detail['low']:.3f}, {detail['high']:.3f}]"
+
+
+def _over(values: Iterable[float]) -> str:
+    mean = of_mean(list(values))
+    if mean.n == 1:
+        return f"{mean.value:.3f}"
+    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
+
+
+@click.command(help=__doc__)
+@click.argument("figures", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out", default=Path("docs"), show_default=True, type=click.Path(file_okay=False, path_type=Path)
+)
+def main(figures: Path, out: Path) -> None:
+    found = json.loads(figures.read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / PAGE).write_text(page(found, f"python benchmarks/results.py {figures.name}"), encoding="utf-8")
+    (out / PICTURE).write_text(picture(_by_arm(found["work"]["outcomes"])), encoding="utf-8")
+    click.echo(f"{out / PAGE} and {out / PICTURE} are written.")
+
+
+if __name__ == "__main__":
+    main()

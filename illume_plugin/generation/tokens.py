@@ -1,0 +1,74 @@
+"""New tokens for the prompts of several tasks, in the way of decoding that suits the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import LogitsProcessorList
+
+from illume_plugin.base_model import BaseModel, encode_prompts, open_image
+from illume_plugin.generation.decoder import Decoder, greedy
+from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw
+from illume_plugin.generation.selfcheck import PLAIN, SHARED, bare_model, mode_of
+
+# Whatever a model's own generation settings say, we draw from its plain distribution.
+_DRAWN = {
+    "do_sample": True,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+}
+_GREEDY = {"do_sample": False, "repetition_penalty": 1.0}
+
+
+def new_tokens(
+    base: BaseModel,
+    prompts: Sequence[str],
+    images: Sequence[Path],
+    *,
+    adapter: str | None,
+    steps: int,
+    rows: int,
+    copies: int = 1,
+    draw: SeededDraw | None = None,
+) -> list[list[int]]:
+    """What follows each prompt, several times.
+
+    Args:
+        images: the picture of each prompt.
+        steps: tokens of a row at most.
+        rows: rows decoded at a time, where prompts can be kept between them.
+        copies: rows of each prompt.
+        draw: draws the tokens of all rows; without it, each token is the likeliest one.
+
+    Returns:
+        Tokens of every row, in the order of `prompts`, the rows of one together; they go on behind an end.
+    """
+    batch = encode_prompts(base.prompts, prompts, [open_image(image) for image in images])
+    moved = {key: value.to(base.device) for key, value in batch.items()}
+    settings = {
+        **(_DRAWN if draw else _GREEDY),
+        "num_beams": 1,
+        "max_new_tokens": steps,
+        "eos_token_id": list(base.end_ids),
+        "pad_token_id": base.pad_id,
+    }
+    mode = mode_of(base)
+    with base.adapters.using(adapter) as switched, torch.inference_mode():
+        model = bare_model(switched)
+        if mode.startswith(PLAIN):
+            processors = LogitsProcessorList([DrawInGenerate(draw)] if draw else [])
+            output = model.generate(
+                **moved, **settings, num_return_sequences=copies, logits_processor=processors
+            )[:, batch["input_ids"].shape[1] :]
+        else:
+            decoder = Decoder(
+                copies, draw or greedy, base.end_ids, base.pad_id, shared=mode == SHARED, rows=rows
+            )
+            output = model.generate(**moved, **settings, custom_generate=decoder)
+    found: list[list[int]] = output.tolist()
+    return found

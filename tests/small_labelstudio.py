@@ -1,0 +1,303 @@
+"""A Label Studio of two hundred lines for tests: the calls that a simulation makes, in memory, over loopback.
+
+It keeps what matters for doubling and losing: it numbers things and never gives a number again, refuses a
+`unique_id` it knows, and sends each event once, before it answers, whether or not anybody takes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import httpx
+from flask import Flask, Response, abort, jsonify, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+Thing = dict[str, Any]
+
+
+class SmallLabelStudio:
+    """Label Studio's tables as dictionaries, by id."""
+
+    def __init__(self) -> None:
+        self.projects: dict[int, Thing] = {}
+        self.tasks: dict[int, Thing] = {}
+        self.predictions: dict[int, Thing] = {}
+        self.annotations: dict[int, Thing] = {}
+        self.uploads: dict[int, Thing] = {}
+        self.backends: dict[int, Thing] = {}
+        self.webhooks: dict[int, Thing] = {}
+        #: events that are lost on their way, by action; a count that goes down
+        self.lose: dict[str, int] = {}
+        self.lock = threading.RLock()
+        self.app = _app(self)
+        self._ids = itertools.count(1)
+        self._now = itertools.count(1)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def running(self) -> Iterator[SmallLabelStudio]:
+        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet)
+        self.port = server.port
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def add(self, table: dict[int, Thing], **fields: Any) -> Thing:
+        with self.lock:
+            number = next(self._ids)
+            table[number] = {"id": number, **fields}
+            return table[number]
+
+    def time(self) -> str:
+        number = next(self._now)
+        return f"2026-11-22T{number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}.000000Z"
+
+    def of(self, table: dict[int, Thing], **wanted: Any) -> list[Thing]:
+        """The things of a table with these fields, by id."""
+        with self.lock:
+            return [one for one in table.values() if all(one.get(k) == v for k, v in wanted.items())]
+
+    def opened(self, task: Thing) -> Thing:
+        """A task with all that belongs to it."""
+        held = self.of(self.annotations, task=task["id"])
+        shown = [{k: v for k, v in one.items() if k != "unique_id"} for one in held]
+        predictions = self.of(self.predictions, task=task["id"])
+        return {**task, "annotations": shown, "predictions": predictions, "is_labeled": bool(held)}
+
+    def send(self, project_id: int, action: str, **payload: Any) -> None:
+        """Send an event to the project's webhooks, once."""
+        with self.lock:
+            lost = self.lose.get(action, 0) > 0
+            self.lose[action] = self.lose.get(action, 0) - 1
+        if lost:
+            return
+        project = self.projects[project_id]
+        for hook in self.of(self.webhooks, project=project_id):
+            # a listener that is gone: Label Studio writes a line into its log and never tries again
+            with suppress(httpx.TransportError):
+                httpx.post(
+                    hook["url"],
+                    json={"action": action, "project": project, **payload},
+                    headers=hook["headers"],
+                    timeout=60,
+                    trust_env=False,
+                )
+
+    def annotate(self, task_id: int, **fields: Any) -> Thing:
+        """Store an annotation and send its event."""
+        task = self.tasks[task_id]
+        at = self.time()
+        made = self.add(
+            self.annotations,
+            task=task_id,
+            project=task["project"],
+            completed_by=1,
+            created_at=at,
+            updated_at=at,
+            **fields,
+        )
+        self.send(task["project"], "ANNOTATION_CREATED", annotation=made, task=task)
+        return made
+
+    def delete_project(self, project_id: int) -> None:
+        with self.lock:
+            for table in (self.tasks, self.predictions, self.annotations, self.uploads, self.backends):
+                for one in self.of(table, project=project_id):
+                    del table[one["id"]]
+            for hook in self.of(self.webhooks, project=project_id):
+                del self.webhooks[hook["id"]]
+            del self.projects[project_id]
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+def _app(studio: SmallLabelStudio) -> Flask:
+    app = Flask("small label studio")
+
+    @app.before_request
+    def check() -> Any:
+        if request.headers.get("Authorization") != f"Token {TOKEN}":
+            return jsonify(detail="Invalid token."), 401
+        return None
+
+    def body() -> Mapping[str, Any]:
+        found: Mapping[str, Any] = request.get_json()
+        return found
+
+    def get(table: dict[int, Thing], number: int) -> Thing:
+        if number not in table:
+            abort(404)
+        return table[number]
+
+    @app.errorhandler(404)
+    def missing(_: object) -> Any:
+        return jsonify(detail="Not found."), 404
+
+    @app.get("/api/version/")
+    def version() -> Any:
+        return jsonify(release="1.23.2")
+
+    @app.get("/api/current-user/whoami")
+    def whoami() -> Any:
+        return jsonify(id=1, email="lead@example.com")
+
+    # -- projects --------------------------------------------------------------------------------------
+
+    @app.get("/api/projects/")
+    def projects() -> Any:
+        title, ids = request.args.get("title", ""), request.args.get("ids")
+        found = [p for p in studio.of(studio.projects) if title in p["title"]]
+        found = [p for p in found if ids is None or str(p["id"]) == ids]
+        return jsonify(count=len(found), results=found)
+
+    @app.post("/api/projects/")
+    def create_project() -> Any:
+        defaults = {"task_number": 0, "model_version": ""}
+        return jsonify(studio.add(studio.projects, **defaults, **body())), 201
+
+    @app.get("/api/projects/<int:number>/")
+    def project(number: int) -> Any:
+        tasks = len(studio.of(studio.tasks, project=number))
+        return jsonify({**get(studio.projects, number), "task_number": tasks})
+
+    @app.patch("/api/projects/<int:number>/")
+    def update_project(number: int) -> Any:
+        get(studio.projects, number).update(body(), updated_at=studio.time())
+        studio.send(number, "PROJECT_UPDATED")
+        return jsonify(studio.projects[number])
+
+    @app.delete("/api/projects/<int:number>/")
+    def delete_project(number: int) -> Any:
+        get(studio.projects, number)
+        studio.delete_project(number)
+        return Response(status=204)
+
+    # -- backends and webhooks -------------------------------------------------------------------------
+
+    @app.get("/api/ml/")
+    def backends() -> Any:
+        return jsonify(studio.of(studio.backends, project=int(request.args["project"])))
+
+    @app.post("/api/ml/")
+    def add_backend() -> Any:
+        wanted = body()
+        up = httpx.get(f"{wanted['url']}/health", timeout=60, trust_env=False).is_success
+        made = studio.add(studio.backends, **wanted, state="CO" if up else "DI")
+        webhook = {"url": f"{wanted['url']}/webhook", "headers": {}, "is_active": True}
+        studio.add(studio.webhooks, project=wanted["project"], **webhook, send_payload=True)
+        return jsonify(made), 201
+
+    @app.delete("/api/ml/<int:number>")
+    def delete_backend(number: int) -> Any:
+        del studio.backends[number]
+        return Response(status=204)
+
+    @app.get("/api/webhooks/")
+    def webhooks() -> Any:
+        return jsonify(studio.of(studio.webhooks, project=int(request.args["project"])))
+
+    @app.patch("/api/webhooks/<int:number>/")
+    def update_webhook(number: int) -> Any:
+        studio.webhooks[number].update(body())
+        return jsonify(studio.webhooks[number])
+
+    @app.delete("/api/webhooks/<int:number>/")
+    def delete_webhook(number: int) -> Any:
+        del studio.webhooks[number]
+        return Response(status=204)
+
+    # -- tasks, pictures, predictions ------------------------------------------------------------------
+
+    @app.post("/api/projects/<int:number>/import")
+    def import_tasks(number: int) -> Any:
+        if request.files:
+            assert request.args["commit_to_project"] == "false"
+            assert len(request.files) <= 100
+            for file in request.files.values():
+                made = studio.add(studio.uploads, project=number, content=file.read())
+                made["file"] = f"upload/{number}/{made['id']:08d}-{file.filename}"
+            return jsonify(task_count=0), 201
+        sent: Any = request.get_json()
+        made_tasks = [studio.add(studio.tasks, project=number, data=one["data"]) for one in sent]
+        studio.send(number, "TASKS_CREATED", tasks=made_tasks)
+        ids = [one["id"] for one in made_tasks]
+        return jsonify(task_count=len(ids), task_ids=ids), 201
+
+    @app.get("/api/projects/<int:number>/file-uploads")
+    def file_uploads(number: int) -> Any:
+        assert request.args["all"] == "true"
+        found = studio.of(studio.uploads, project=number)
+        return jsonify([{"id": one["id"], "file": one["file"]} for one in found])
+
+    @app.get("/data/<path:name>")
+    def picture(name: str) -> Any:
+        (found,) = studio.of(studio.uploads, file=name)
+        return Response(found["content"], mimetype="image/png")
+
+    @app.get("/api/tasks/")
+    def tasks() -> Any:
+        (above,) = json.loads(request.args["query"])["filters"]["items"]
+        found = studio.of(studio.tasks, project=int(request.args["project"]))
+        page = [one for one in found if one["id"] > above["value"]][: int(request.args["page_size"])]
+        return jsonify(tasks=[studio.opened(one) for one in page], total=len(found))
+
+    @app.get("/api/tasks/<int:number>/")
+    def task(number: int) -> Any:
+        return jsonify(studio.opened(get(studio.tasks, number)))
+
+    @app.delete("/api/tasks/<int:number>/")
+    def delete_task(number: int) -> Any:
+        gone = studio.tasks.pop(number)
+        studio.send(gone["project"], "TASKS_DELETED", tasks=[{"id": number}])
+        return Response(status=204)
+
+    def predict(sent: Mapping[str, Any]) -> Thing:
+        project_id = studio.tasks[sent["task"]]["project"]
+        return studio.add(studio.predictions, project=project_id, **sent)
+
+    @app.post("/api/predictions/")
+    def prediction() -> Any:
+        return jsonify(predict(body())), 201
+
+    @app.post("/api/projects/<int:number>/import/predictions")
+    def predictions(number: int) -> Any:
+        sent: Any = request.get_json()
+        return jsonify(created=len([predict(one) for one in sent])), 201
+
+    # -- annotations -----------------------------------------------------------------------------------
+
+    @app.post("/api/tasks/<int:number>/annotations/")
+    def submit(number: int) -> Any:
+        get(studio.tasks, number)
+        sent = body()
+        with studio.lock:
+            if studio.of(studio.annotations, unique_id=sent["unique_id"]):
+                return jsonify(detail="Annotation with this unique id already exists."), 409
+            made = studio.annotate(number, **sent)
+        return jsonify(made), 201
+
+    @app.patch("/api/annotations/<int:number>/")
+    def submit_again(number: int) -> Any:
+        one = get(studio.annotations, number)
+        one.update(body(), updated_at=studio.time())
+        studio.send(one["project"], "ANNOTATION_UPDATED", annotation=one, task=studio.tasks[one["task"]])
+        return jsonify(one)
+
+    return app

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from backend.scheduling import Priority
 from backend.service import Service
 from illume_plugin.errors import IllumeError, UnavailableError
 from illume_plugin.store import candidates
@@ -41,7 +42,7 @@ def sample_ahead(
     data = waiting(service, project, limit=limit)
     if not data:
         return 0
-    sampled = service.sampler.sample(project, data, keys=service.keys, stop=stop)
+    sampled = service.scheduler.sample(project, data, priority=Priority.AHEAD, gone=stop)
     tried = {i: p for i, p in sampled.problems.items() if not isinstance(p, UnavailableError)}
     for task_id, problem in tried.items():
         log.warning("project %d, task %d: %s", project.project_id, task_id, problem)

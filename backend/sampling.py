@@ -206,7 +206,7 @@ class Sampler:
         for start in range(0, len(ids), at_a_time):
             chunk = ids[start : start + at_a_time]
             if stop() or (deadline is not None and time.monotonic() > deadline):
-                problems |= {task_id: _too_late() for task_id in ids[start:]}
+                problems |= {task_id: too_late() for task_id in ids[start:]}
                 break
             done, failed = self._chunk(project, config, {task_id: data[task_id] for task_id in chunk})
             sets |= done
@@ -277,7 +277,7 @@ class Sampler:
             return {task_id: candidates.put(conn, found, now=now) for task_id, found in sets.items()}
 
 
-def _too_late() -> UnavailableError:
+def too_late() -> UnavailableError:
     return UnavailableError(
         "The time for this call was over before this task's turn came.",
         todo="Ask again, or let the worker sample ahead: illume presample",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.sampling import Engine, Sampled, Sampler, choice_of, sampling_plan
+from backend.scheduling import Priority, Scheduler
 from backend.settings import Settings
 from illume_plugin.errors import BadRequestError, IllumeError, TooLargeError, UnavailableError
 from illume_plugin.images import ImageStore
@@ -48,6 +49,7 @@ class Service:
         self.sampler = Sampler(
             self.store, self.engine, self.images, self.plan, choice_of(settings), clock=clock
         )
+        self.scheduler = Scheduler(self._sample, at_a_time=self._tasks_at_a_time)
         self._live = threading.BoundedSemaphore(LIVE_CALLS)
 
     def _label_studio(self) -> LabelStudio | None:
@@ -60,8 +62,17 @@ class Service:
         return self.settings.question_key, self.settings.answer_key
 
     def close(self) -> None:
-        """Give back the database connections."""
+        """End the sampling and give back the database connections."""
+        self.scheduler.close()
         self.store.close()
+
+    def _sample(
+        self, project: Project, data: Mapping[int, Mapping[str, Any]], stop: Callable[[], bool]
+    ) -> Sampled:
+        return self.sampler.sample(project, data, keys=self.keys, stop=stop)
+
+    def _tasks_at_a_time(self) -> int:
+        return max(1, self.engine.generator().rows // self.plan.size)
 
     def setup_check(self, label_config: str) -> None:
         """Raise LabelConfigError when the configuration lacks tags that we need."""
@@ -153,7 +164,7 @@ class Service:
                 f"{LIVE_CALLS} calls are sampling already.", todo="Ask again in a few seconds."
             )
         try:
-            sampled = self.sampler.sample(project, missing, keys=self.keys, deadline=deadline)
+            sampled = self.scheduler.sample(project, missing, priority=Priority.OPEN, deadline=deadline)
         finally:
             self._live.release()
         return Sampled({**stored, **sampled.sets}, sampled.problems)

@@ -47,7 +47,10 @@ class Setting:
     plan: SamplingPlan
 
 
-Work = Callable[[], Any]
+Work = Callable[[], list[list[int]]]
+Times = dict[str, float]
+#: Seconds on the wall count; processor seconds tell more where other programs take turns.
+CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
 
 
 def main_work(shape: shapes.Shape, setting: Setting) -> tuple[Work, Work, dict[str, Any]]:
@@ -67,14 +70,14 @@ def main_work(shape: shapes.Shape, setting: Setting) -> tuple[Work, Work, dict[s
     }
     temperatures = [t for t in plan.temperatures for _ in range(plan.samples)]
 
-    def peer() -> Any:
+    def peer() -> list[list[int]]:
         # One temperature for all rows: `generate` has no others in one call.
         out = model.generate(
             **batch, **settings, num_return_sequences=plan.size, top_k=top_k, temperature=median(temperatures)
         )
         return out[:, batch["input_ids"].shape[1] :].tolist()
 
-    def ours() -> Any:
+    def ours() -> list[list[int]]:
         draw = SeededDraw(
             range(plan.size), temperatures, top_k=top_k, steps=plan.max_new_tokens, device=setting.device
         )
@@ -93,24 +96,24 @@ def against_generate(shape: shapes.Shape, goal: float) -> Callable[[Setting], di
         with torch.inference_mode():
             peer, ours, detail = main_work(shape, setting)
             peers, own = in_turns(peer, ours, setting)
-        ratios = [a / b for a, b in zip(peers, own, strict=True)]
-        detail |= {"peer_seconds": peers, "our_seconds": own, "rows": setting.plan.size}
-        return figure(ratios, goal, detail | {"tokens": setting.plan.max_new_tokens})
+        detail |= {f"peer_{clock}": [one[clock] for one in peers] for clock in CLOCKS}
+        detail |= {f"our_{clock}": [one[clock] for one in own] for clock in CLOCKS}
+        detail |= {"rows": setting.plan.size, "tokens": setting.plan.max_new_tokens}
+        return figure([a["seconds"] / b["seconds"] for a, b in zip(peers, own, strict=True)], goal, detail)
 
     return measure
 
 
-def in_turns(peer: Work, ours: Work, setting: Setting) -> tuple[list[float], list[float]]:
-    """Seconds that each takes in every repeat, after one that is not counted."""
-    times: dict[Work, list[float]] = {peer: [], ours: []}
-    shape = (setting.plan.size, setting.plan.max_new_tokens)
+def in_turns(peer: Work, ours: Work, setting: Setting) -> tuple[list[Times], list[Times]]:
+    """What each takes in every repeat, after one that is not counted."""
+    times: dict[Work, list[Times]] = {peer: [], ours: []}
     for repeat in range(setting.repeats + 1):
         for work in (peer, ours) if repeat % 2 else (ours, peer):
-            start = time.perf_counter()
+            before = {name: clock() for name, clock in CLOCKS.items()}
             tokens = work()
-            times[work].append(time.perf_counter() - start)
-            if (len(tokens), len(tokens[0])) != shape:
-                raise AssertionError(f"The work is {shape} tokens, not {len(tokens)} x {len(tokens[0])}.")
+            times[work].append({name: clock() - before[name] for name, clock in CLOCKS.items()})
+            if any(len(row) != setting.plan.max_new_tokens for row in tokens):
+                raise AssertionError("Rows of random weights ended early: the work is not the same.")
     return times[peer][1:], times[ours][1:]
 
 
@@ -150,8 +153,11 @@ def machine(setting: Setting) -> dict[str, Any]:
 def line(name: str, one: dict[str, Any]) -> str:
     """One figure for the terminal."""
     numbers = " ".join(f"{one[key]:7.2f}" for key in ("median", "min", "max"))
-    seconds = f"{median(one['detail']['peer_seconds']):.2f} s / {median(one['detail']['our_seconds']):.2f} s"
-    return f"{name:5} {numbers}  n = {one['n']}  goal {one['goal']:g}  {seconds}  {one['detail']['mode']}"
+    clocks = "  ".join(
+        f"{clock} {median(one['detail'][f'peer_{clock}']):.2f} / {median(one['detail'][f'our_{clock}']):.2f}"
+        for clock in CLOCKS
+    )
+    return f"{name:5} {numbers}  n = {one['n']}  goal {one['goal']:g}  {clocks}  {one['detail']['mode']}"
 
 
 @click.command(help=__doc__)
@@ -161,8 +167,13 @@ def line(name: str, one: dict[str, Any]) -> str:
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", show_default=True)
 @click.option("--repeats", default=5, show_default=True)
-def main(quick: bool, out: Path | None, only: str, device: str, dtype: str, repeats: int) -> None:
+@click.option("--threads", default=0, help="0: as many as torch takes.")
+def main(
+    quick: bool, out: Path | None, only: str, device: str, dtype: str, repeats: int, threads: int
+) -> None:
     """Measure, print and write."""
+    if threads:
+        torch.set_num_threads(threads)
     setting = Setting(device, getattr(torch, dtype), 3 if quick else repeats, 10 if quick else None, PLAN)
     if quick:
         setting = replace(setting, plan=replace(PLAN, max_new_tokens=10))

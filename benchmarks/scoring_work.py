@@ -18,6 +18,7 @@ import click
 import shapes
 import torch
 
+from illume_plugin.scoring import Mode
 from illume_plugin.scoring.content import i2c, pmi
 from illume_plugin.scoring.passes import plain_logprobs, read_prompt, tree_logprobs
 from illume_plugin.scoring.tree import Tokens, TokenTree
@@ -25,8 +26,8 @@ from illume_plugin.scoring.tree import Tokens, TokenTree
 Figures = list[tuple[float, float, float]]
 Work = Callable[[], Figures]
 
-#: Of the tokens of the embedded model's distinct draws (60 tasks, 11 draws each, T from 0.3 to 0.9), the share
-#: that is a node of their tree; the rest stands in a beginning that several draws have in common.
+#: Share of the tokens of the embedded model's distinct draws (60 tasks, 11 each, T from 0.3 to 0.9) that
+#: are nodes of their tree; the rest stands in a beginning that several draws have in common.
 OWN_SHARE = 0.7
 
 
@@ -82,7 +83,8 @@ def works(
         )
 
     nodes = len(TokenTree.of(candidates).tokens)
-    return peer, ours, {"shape": shape.name, "candidates": pool.count, "tokens": pool.tokens, "nodes": nodes}
+    detail = {"shape": shape.name, "candidates": pool.count, "tokens": pool.tokens, "nodes": nodes}
+    return peer, ours, {**detail, "mode": Mode.TREE.value}
 
 
 def figures(seen: Sequence[Sequence[float]], blind: Sequence[Sequence[float]]) -> Figures:

@@ -29,7 +29,7 @@ def bootstrap(outcomes: Sequence[float], *, draws: int = 2000, seed: int = 0) ->
 
 
 def of_mean(values: Sequence[float]) -> Metric:
-    """The mean of a few repeats (seeds, say) with Student's 95 % interval; of one alone, no interval at all."""
+    """The mean of a few repeats, such as seeds, with Student's 95 % interval; one alone has none."""
     n, mean = len(values), fmean(values)
     if n == 1:
         return Metric(mean, float("-inf"), float("inf"), n)

@@ -36,6 +36,7 @@ class SmallLabelStudio:
         self.lose: dict[str, int] = {}
         self.lock = threading.RLock()
         self.app = _app(self)
+        self.http = httpx.Client(timeout=60, trust_env=False, verify=False)
         self._ids = itertools.count(1)
         self._now = itertools.count(1)
 
@@ -55,6 +56,7 @@ class SmallLabelStudio:
             server.shutdown()
             thread.join()
             server.server_close()
+            self.http.close()
 
     def add(self, table: dict[int, Thing], **fields: Any) -> Thing:
         with self.lock:
@@ -89,13 +91,8 @@ class SmallLabelStudio:
         for hook in self.of(self.webhooks, project=project_id):
             # a listener that is gone: Label Studio writes a line into its log and never tries again
             with suppress(httpx.TransportError):
-                httpx.post(
-                    hook["url"],
-                    json={"action": action, "project": project, **payload},
-                    headers=hook["headers"],
-                    timeout=60,
-                    trust_env=False,
-                )
+                body = {"action": action, "project": project, **payload}
+                self.http.post(hook["url"], json=body, headers=hook["headers"])
 
     def annotate(self, task_id: int, **fields: Any) -> Thing:
         """Store an annotation and send its event."""
@@ -164,18 +161,19 @@ def _app(studio: SmallLabelStudio) -> Flask:
     def projects() -> Any:
         title, ids = request.args.get("title", ""), request.args.get("ids")
         found = [p for p in studio.of(studio.projects) if title in p["title"]]
-        found = [p for p in found if ids is None or str(p["id"]) == ids]
+        found = [counted(p) for p in found if ids is None or str(p["id"]) == ids]
         return jsonify(count=len(found), results=found)
+
+    def counted(project: Thing) -> Thing:
+        return {**project, "task_number": len(studio.of(studio.tasks, project=project["id"]))}
 
     @app.post("/api/projects/")
     def create_project() -> Any:
-        defaults = {"task_number": 0, "model_version": ""}
-        return jsonify(studio.add(studio.projects, **defaults, **body())), 201
+        return jsonify(studio.add(studio.projects, model_version="", **body())), 201
 
     @app.get("/api/projects/<int:number>/")
     def project(number: int) -> Any:
-        tasks = len(studio.of(studio.tasks, project=number))
-        return jsonify({**get(studio.projects, number), "task_number": tasks})
+        return jsonify(counted(get(studio.projects, number)))
 
     @app.patch("/api/projects/<int:number>/")
     def update_project(number: int) -> Any:
@@ -198,7 +196,7 @@ def _app(studio: SmallLabelStudio) -> Flask:
     @app.post("/api/ml/")
     def add_backend() -> Any:
         wanted = body()
-        up = httpx.get(f"{wanted['url']}/health", timeout=60, trust_env=False).is_success
+        up = studio.http.get(f"{wanted['url']}/health").is_success
         made = studio.add(studio.backends, **wanted, state="CO" if up else "DI")
         webhook = {"url": f"{wanted['url']}/webhook", "headers": {}, "is_active": True}
         studio.add(studio.webhooks, project=wanted["project"], **webhook, send_payload=True)

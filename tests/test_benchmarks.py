@@ -17,7 +17,9 @@ from illume_plugin.intervals import of_mean
 from illume_plugin.types import Metric
 
 
-def measured(fit: float, *, answers: float = 1.0, distinct: float = 1.0, version: str = "v0001") -> Measurement:
+def measured(
+    fit: float, *, answers: float = 1.0, distinct: float = 1.0, version: str = "v0001"
+) -> Measurement:
     def metric(value: float) -> Metric:
         return Metric(value, value - 0.01, value + 0.01, 10)
 

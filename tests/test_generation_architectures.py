@@ -24,8 +24,9 @@ from transformers import (  # noqa: E402
 )
 
 from illume_plugin.generation import continuation, decoder, selfcheck, shared_prefix  # noqa: E402
-from illume_plugin.generation.decoder import Decoder, SamplingStopped, greedy  # noqa: E402
+from illume_plugin.generation.decoder import Decoder, greedy  # noqa: E402
 from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw  # noqa: E402
+from illume_plugin.generation.stopping import SamplingStopped  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

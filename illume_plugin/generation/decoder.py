@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from illume_plugin.errors import IllumeError
 from illume_plugin.generation.continuation import Continuation, Prompts
+from illume_plugin.generation.stopping import SamplingStopped, never
+from illume_plugin.generation.thin_products import thin_products
 
 #: Chooses the next token of each row: scores (rows, vocabulary), step, index of each row -> (rows,).
 Choose = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
@@ -22,18 +23,9 @@ Choose = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 LEAVING = 1 / 8
 
 
-class SamplingStopped(IllumeError):  # noqa: N818 - a request, not a fault
-    """Sampling was stopped between two tokens because nobody waits for it any more."""
-
-
 def greedy(scores: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
     """The likeliest token of each row."""
     return scores.argmax(dim=-1)
-
-
-def never() -> bool:
-    """Do not stop."""
-    return False
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ class Decoder:
         for start in range(0, self.copies, at_once):
             part = slice(start, start + at_once)
             continuation = Continuation(model, prompts, index[:, part].shape[1], shared=self.shared)
-            with continuation.attention():
+            with continuation.attention(), thin_products(model):
                 self._decode(continuation, index[:, part].flatten(), found.flatten(0, 1), logits_processor)
         return found.flatten(0, 1)
 

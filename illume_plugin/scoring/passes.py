@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from illume_plugin.scoring.branches import Batch
-from illume_plugin.scoring.tree import PROMPT, Tokens, TokenTree, groups
+from illume_plugin.scoring.tree import Tokens, TokenTree, groups
 
 #: Rows of logits turned into float32 at a time: a vocabulary may have 250,000 tokens.
 LOGIT_ROWS = 64
@@ -85,23 +86,22 @@ def sliding_window(model: Any) -> int | None:
 
 
 def _tree(model: Any, reading: Reading, tree: TokenTree, candidates: Sequence[Tokens]) -> list[list[float]]:
-    logits = reading.logits
-    if tree.tokens:
-        device = logits.device
-        size = len(tree.tokens)
-        output = model(
-            input_ids=torch.tensor([tree.tokens], device=device),
-            attention_mask=_mask(model, reading.length, tree, device),
-            position_ids=torch.tensor([tree.depths], device=device) + reading.position,
-            past_key_values=reading.cache,
-            use_cache=True,
-        )
-        reading.cache.crop(-size)  # the next group follows the prompt again
-        logits = torch.cat([reading.logits.to(output.logits.dtype), output.logits[0]])
-    lines = [[node - PROMPT for node in path] for path in tree.paths]
-    flat = [line for path in lines for line in path]
-    values = iter(_picked(logits, flat, [token for tokens in candidates for token in tokens]))
-    return [[next(values) for _ in path] for path in lines]
+    firsts = _picked(reading.logits, [0] * len(candidates), [tokens[0] for tokens in candidates])
+    if not tree.tokens:
+        return [[first] for first in firsts]
+    device = reading.logits.device
+    size = len(tree.tokens)
+    output = model(
+        input_ids=torch.tensor([tree.tokens], device=device),
+        attention_mask=_mask(model, reading.length, tree, device),
+        position_ids=torch.tensor([tree.depths], device=device) + reading.position,
+        past_key_values=reading.cache,
+        use_cache=True,
+    )
+    reading.cache.crop(-size)  # the next group follows the prompt again
+    nodes = [node for path in tree.paths for node in path[1:]]
+    others = iter(_picked(output.logits[0], nodes, [t for tokens in candidates for t in tokens[1:]]))
+    return [[first, *islice(others, len(path) - 1)] for first, path in zip(firsts, tree.paths, strict=True)]
 
 
 def _mask(model: Any, length: int, tree: TokenTree, device: torch.device) -> torch.Tensor:

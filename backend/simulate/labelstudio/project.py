@@ -70,12 +70,13 @@ def own_project(door: SimulationDoor, out: Path, title: str) -> ProjectInfo:
     _keep(out, claim)
     if claim.project_id is not None:
         return _checked(door, claim.project_id, claim, out)
-    if not _marked(door, claim):
-        door.create_project(claim.title, label_config.read("select"), claim.description)
-    # Read again: a request of a killed process may have made it meanwhile. The oldest is the one.
-    project = _marked(door, claim)[0]
-    _keep(out, replace(claim, project_id=project.project_id))
-    return project
+    found = _marked(door, claim)
+    if not found:
+        made = door.create_project(claim.title, label_config.read("select"), claim.description)
+        # Look again: a request of a killed process may have made one meanwhile. The oldest is the one.
+        found = _marked(door, claim) or [made]
+    _keep(out, replace(claim, project_id=found[0].project_id))
+    return found[0]
 
 
 def _refuse(claim: Claim, door: SimulationDoor, out: Path) -> None:
@@ -133,7 +134,13 @@ def removable(door: SimulationDoor, out: Path) -> list[ProjectInfo]:
             todo="Give the --out of a simulation that was run with --label-studio.",
         )
     _refuse(claim, door, out)
-    return list({project.project_id: project for project in _ours(door, claim)}.values())
+    found = {project.project_id: project for project in _ours(door, claim)}
+    if not found:
+        raise NotFoundError(
+            f"No project in {door.url} carries the mark of the simulation in {out}.",
+            why="It was deleted, or somebody took the mark out of its description: then it is left alone.",
+        )
+    return list(found.values())
 
 
 def _ours(door: SimulationDoor, claim: Claim) -> Iterator[ProjectInfo]:

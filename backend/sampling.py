@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from backend.settings import Settings
 from illume_plugin.errors import IllumeError, TaskError, UnavailableError
-from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.generation.generator import Generator, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
 from illume_plugin.predictions import arrange
@@ -24,13 +25,12 @@ from illume_plugin.store import Store, candidates
 from illume_plugin.types import BASE_VERSION, CandidateSet, Project, Task
 
 if TYPE_CHECKING:
-    from illume_plugin.generation.engine import TransformersGenerator
     from illume_plugin.relevance import ImageTextEncoder
 
 log = logging.getLogger(__name__)
 
 #: Texts sampled at a time where the settings name no number.
-ROWS_ON_CPU, ROWS_ON_GPU = 120, 1000
+ROWS_ON_CPU, ROWS_ON_GPU, ROWS_ON_SERVER = 120, 1000, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Engine:
         self.settings = settings
         self.registry = registry
         self._loading = threading.Lock()
-        self._generator: TransformersGenerator | None = None
+        self._generator: Generator | None = None
         self._encoder: ImageTextEncoder | None = None
 
     def warm_up(self) -> None:
@@ -104,14 +104,31 @@ class Engine:
                 )
             return self._encoder
 
-    def generator(self) -> TransformersGenerator:
+    def generator(self) -> Generator:
         """The generator, loaded on first use (seconds for a small base model, minutes for a large one)."""
         with self._loading:
             if self._generator is None:
-                self._generator = self._load()
+                self._generator = self._connect() if self.settings.vllm_url else self._load()
             return self._generator
 
-    def _load(self) -> TransformersGenerator:
+    def _connect(self) -> Generator:
+        """A generator on a vLLM server: this process loads prompts, no weights."""
+        from illume_plugin.base_model import load_prompts
+        from illume_plugin.generation.vllm import VllmClient
+        from illume_plugin.generation.vllm.engine import VllmGenerator
+
+        settings = self.settings
+        key, theirs = settings.vllm_api_key, settings.vllm_adapters
+        return VllmGenerator(
+            VllmClient(settings.vllm_url, api_key=key.get_secret_value() if key else ""),
+            load_prompts(base_model_source(settings), trust_remote_code=settings.trust_remote_code),
+            model=settings.vllm_model,
+            rows=settings.sampling_rows or ROWS_ON_SERVER,
+            reads=settings.vllm_reads,
+            adapters=(settings.data_dir / "adapters", theirs) if theirs else None,
+        )
+
+    def _load(self) -> Generator:
         from transformers.utils.logging import disable_progress_bar
 
         from illume_plugin.base_model import load_base_model
@@ -185,7 +202,7 @@ class Sampler:
         *,
         keys: tuple[str, str],
         deadline: float | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        stop: Callable[[], bool] = never,
     ) -> Sampled:
         """Sample and keep candidates for tasks that have none.
 
@@ -193,9 +210,10 @@ class Sampler:
             data: task id -> task data.
             keys: keys of question and answer in the task data.
             deadline: on the monotonic clock; tasks not begun by then get an UnavailableError.
-            stop: asked between chunks; True ends the work like a passed deadline.
+            stop: asked between two tokens. What is finished by then is kept.
 
         Raises:
+            SamplingStopped: `stop` said so.
             LabelConfigError, ModelError: no task at all can be sampled.
         """
         config = parse_label_config(project.label_config, question_key=keys[0], answer_key=keys[1])
@@ -205,16 +223,20 @@ class Sampler:
         at_a_time = max(1, self.engine.generator().rows // self.plan.size) if ids else 1
         for start in range(0, len(ids), at_a_time):
             chunk = ids[start : start + at_a_time]
-            if stop() or (deadline is not None and time.monotonic() > deadline):
+            if deadline is not None and time.monotonic() > deadline:
                 problems |= {task_id: too_late() for task_id in ids[start:]}
                 break
-            done, failed = self._chunk(project, config, {task_id: data[task_id] for task_id in chunk})
+            done, failed = self._chunk(project, config, {i: data[i] for i in chunk}, stop)
             sets |= done
             problems |= failed
         return Sampled(sets, problems)
 
     def _chunk(
-        self, project: Project, config: LabelConfig, data: Mapping[int, Mapping[str, Any]]
+        self,
+        project: Project,
+        config: LabelConfig,
+        data: Mapping[int, Mapping[str, Any]],
+        stop: Callable[[], bool],
     ) -> tuple[dict[int, CandidateSet], dict[int, IllumeError]]:
         requests, problems = self._requests(project, config, data)
         version = project.active_version
@@ -228,6 +250,7 @@ class Sampler:
                 replace(self.choice, limit=min(self.plan.limit, config.slots)),
                 adapter=adapter,
                 encoder=self.engine.encoder(),
+                stop=stop,
             )
             for request, proposal in zip(requests, found, strict=True):
                 candidate_set = arrange(

@@ -64,7 +64,7 @@ class _Job:
 
     @property
     def done(self) -> bool:
-        """Whether there is an outcome."""
+        """Whether there is an outcome; then the job is in the queue no longer."""
         return self.outcome is not None or self.crash is not None
 
 
@@ -196,36 +196,52 @@ class Scheduler:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while True:
+        while self._has_work():
+            size = self._size()
             with self._changed:
-                while not self._closed and not self._queue.in_turn():
-                    self._changed.wait()
-                if self._closed:
-                    return
-                batch = self._queue.take(max(1, self._at_a_time()))
-            self._sample(batch)
+                if not self._queue.in_turn():
+                    continue  # whoever asked has left meanwhile
+                batch = self._queue.take(size if isinstance(size, int) else 1)
+            outcome = self._outcome(batch) if isinstance(size, int) else size
             with self._changed:
-                self._queue.batch = []
-                for job in batch:
-                    if job.done or not job.waiting:
-                        self._queue.jobs.pop(job.key, None)
+                self._end(batch, outcome)
                 self._changed.notify_all()
 
-    def _sample(self, batch: list[_Job]) -> None:
-        """Give every job of the batch its outcome, or none where the batch was given up."""
+    def _has_work(self) -> bool:
+        """Wait for a job; false when there will be none any more."""
+        with self._changed:
+            while not self._closed and not self._queue.in_turn():
+                self._changed.wait()
+            return not self._closed
+
+    def _size(self) -> int | BaseException:
+        """Tasks in a batch. Asked without the lock: the first time, the base model is loaded for it."""
         try:
-            sampled = self._work(
-                batch[0].project, {job.task_id: job.fields for job in batch}, self._to_give_up
-            )
+            return max(1, self._at_a_time())
+        except BaseException as crash:  # noqa: BLE001 - raised again by a call that waits
+            return crash
+
+    def _outcome(self, batch: list[_Job]) -> Sampled | BaseException | None:
+        """What became of the batch: candidates, the error it ended with, or nothing where it was given up."""
+        data = {job.task_id: job.fields for job in batch}
+        try:
+            return self._work(batch[0].project, data, self._to_give_up)
         except SamplingStopped:
-            return
+            return None
         except BaseException as crash:  # noqa: BLE001 - raised again by every call that waits for it
-            for job in batch:
-                job.crash = crash
-            return
-        outcomes: Mapping[int, CandidateSet | IllumeError] = {**sampled.sets, **sampled.problems}
+            return crash
+
+    def _end(self, batch: list[_Job], outcome: Sampled | BaseException | None) -> None:
+        """Tell the jobs; those with an outcome and those that nobody waits for leave the queue."""
+        self._queue.batch = []
         for job in batch:
-            job.outcome = outcomes.get(job.task_id)
+            if isinstance(outcome, BaseException):
+                job.crash = outcome
+            elif outcome is not None:
+                found = outcome.sets.get(job.task_id) or outcome.problems.get(job.task_id)
+                job.outcome = found or too_late()
+            if outcome is not None or not job.waiting:
+                self._queue.jobs.pop(job.key, None)
 
     def _to_give_up(self) -> bool:
         """Whether the batch is wanted no longer, or has to make room for somebody who waits."""

@@ -55,6 +55,18 @@ class Settings(BaseSettings):
         0, ge=0, description="texts sampled at a time; 0: 120 on CPU, 1,000 on a GPU; fewer take less memory"
     )
 
+    vllm_url: str = Field(
+        "", description="vLLM server that samples instead of this process: http://gpu-1:8000"
+    )
+    vllm_api_key: SecretStr | None = Field(None, description="what the vLLM server got as --api-key")
+    vllm_model: str = Field("", description="its name of the base model; default: the first one it lists")
+    vllm_adapters: Path | None = Field(
+        None, description="where the vLLM server sees data_dir/adapters; default: at the same path"
+    )
+    vllm_reads: bool = Field(
+        False, description="let it score texts it did not draw (i2c, pmi); see docs/scale-out.md before"
+    )
+
     question_key: str = Field("question", description="key of the question in the task data")
     answer_key: str = Field("answer", description="key of the answer in the task data")
     allowed_image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -111,10 +123,10 @@ class Settings(BaseSettings):
             else value
         )
 
-    @field_validator("label_studio_url", "backend_url")
+    @field_validator("label_studio_url", "backend_url", "vllm_url")
     @classmethod
     def _http_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
+        if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
@@ -199,5 +211,5 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{name}: there is no such setting."
-    hidden = name in {"secret", "label_studio_token", "database_url"}
+    hidden = name in {"secret", "label_studio_token", "database_url", "vllm_api_key"}
     return f"ILLUME_{name.upper()}={'***' if hidden else repr(problem['input'])}: {problem['msg']}."

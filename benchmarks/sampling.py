@@ -161,7 +161,7 @@ def line(name: str, one: dict[str, Any]) -> str:
 
 
 @click.command(help=__doc__)
-@click.option("--quick", is_flag=True, help="A third of the layers and tokens, 3 repeats.")
+@click.option("--quick", is_flag=True, help="A third of the layers, 3 repeats.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="The figures.")
 @click.option("--only", default=",".join(FIGURES), show_default=True, help="Comma separated.")
 @click.option("--device", default="cpu", show_default=True)
@@ -175,8 +175,6 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     setting = Setting(device, getattr(torch, dtype), 3 if quick else repeats, 10 if quick else None, PLAN)
-    if quick:
-        setting = replace(setting, plan=replace(PLAN, max_new_tokens=10))
     found: dict[str, Any] = {}
     click.echo(f"{'':5} {'median':>7} {'min':>7} {'max':>7}")
     for name in only.split(","):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from illume_plugin.generation.generator import Generator, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.selection import (
     RELEVANCE_WEIGHT,
     TRADE_OFF,
@@ -70,6 +71,7 @@ def propose(
     *,
     adapter: str | None = None,
     encoder: Encoder | None = None,
+    stop: Callable[[], bool] = never,
 ) -> list[Proposal]:
     """Draw, clean, score, rank and choose the candidates of every task.
 
@@ -80,8 +82,9 @@ def propose(
     Raises:
         ModelError: no adapter of that name is loaded.
         ImageError: a picture cannot be read.
+        SamplingStopped: `stop`, which is asked between two tokens, said so.
     """
-    cleaned = [clean(draws) for draws in generator.draw(requests, plan, adapter=adapter)]
+    cleaned = [clean(draws) for draws in generator.draw(requests, plan, adapter=adapter, stop=stop)]
     kept = [each.kept for each in cleaned]
     scored = generator.score(requests, kept, adapter=adapter, blind=choice.blind)
     if encoder:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from backend.service import Service
 from backend.settings import BASIC_USER, Settings, load_settings
 from illume_plugin.generation.generator import SampleRequest
 from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.store import Store, projects
 from illume_plugin.types import Candidate, Task
 
@@ -76,7 +77,12 @@ class SayingGenerator:
         self.adapters.discard(name)
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         self.calls.append([request.task.task_id for request in requests])
         return [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.proposals import Choice, Proposal, propose
 from illume_plugin.types import Candidate, Task
 
@@ -36,7 +37,12 @@ class Drawing:
         return []
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         return [
             [None if text is None else Candidate(text, 0.5, seed) for seed, text in enumerate(DRAWS)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from conftest import SayingGenerator
@@ -12,6 +12,7 @@ from backend.service import Service
 from backend.settings import load_settings
 from illume_plugin.errors import ModelError
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.store import projects
 from illume_plugin.types import Candidate, Project
 
@@ -26,7 +27,12 @@ class Drawing(SayingGenerator):
         self.texts = texts
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         drawn = [
             None if text is None else Candidate(text, 0.5, seed, logprob_mean=-float(seed))

@@ -219,3 +219,26 @@ def test_closing_ends_those_who_wait(model: Model, scheduler: Scheduler, pool: T
     assert isinstance(future.result(20).problems[1], UnavailableError)
     with pytest.raises(UnavailableError, match="ending"):
         scheduler.sample(ONE, {2: {}}, priority=Priority.OPEN)
+
+
+def test_a_base_model_that_cannot_be_loaded_is_an_error_of_the_call(model: Model) -> None:
+    loading = iter([ModelError("The folder is empty.")])
+
+    def at_a_time() -> int:
+        for error in loading:
+            raise error
+        return 3
+
+    scheduler = Scheduler(model, at_a_time=at_a_time)
+    with pytest.raises(ModelError, match="empty"):
+        scheduler.sample(ONE, {1: {}}, priority=Priority.OPEN)
+    model.let()
+    assert set(scheduler.sample(ONE, {1: {}}, priority=Priority.OPEN).sets) == {1}
+    scheduler.close()
+
+
+def test_a_task_that_was_forgotten_is_not_waited_for() -> None:
+    scheduler = Scheduler(lambda _project, _data, _stop: Sampled({}, {}), at_a_time=lambda: 3)
+    found = scheduler.sample(ONE, {1: {}}, priority=Priority.OPEN)
+    assert isinstance(found.problems[1], UnavailableError)
+    scheduler.close()

@@ -38,6 +38,7 @@ from illume_plugin.annotators import CheckerAnnotator, Critic, Strictness
 from illume_plugin.embedded import World, rationales
 from illume_plugin.errors import ConflictError, RunError, SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.preferences import AnnotationSeen, observe, preferences_of
 from illume_plugin.training.spec import read_spec
 from illume_plugin.types import BASE_VERSION, Candidate, Metric, Verdict
@@ -62,7 +63,12 @@ class Talker(SayingGenerator):
             self.world |= {f"labelled/{task_id:05d}": task for task_id, task in labelled.items()}
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         assert adapter is None or self.has(adapter)
         return [list(self._say(request, plan, adapter)) for request in requests]

@@ -43,6 +43,7 @@ from backend.simulate.world import PICTURE_PX, labelled_tasks
 from illume_plugin.embedded import WorldTask, draw, rationales
 from illume_plugin.errors import ConflictError, IllumeError, LabelStudioError, SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.labelstudio import LabelStudio, TokenRefusedError
 from illume_plugin.store import judgements
 from illume_plugin.types import Candidate
@@ -70,7 +71,12 @@ class Seer(SayingGenerator):
         self.known = known
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         return [[Candidate(text, 0.5, 1) for text in self._says(request)] for request in requests]
 

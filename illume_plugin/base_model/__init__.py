@@ -2,7 +2,7 @@
 
 from illume_plugin.base_model.adapters import Adapters
 from illume_plugin.base_model.encoding import encode_prompts, encode_rows, open_image, tokens_with_ends
-from illume_plugin.base_model.loading import BaseModel, load_base_model
+from illume_plugin.base_model.loading import BaseModel, load_base_model, load_prompts
 from illume_plugin.base_model.prompts import DEFAULT_WHY, Piece, Prompts, Role
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "encode_prompts",
     "encode_rows",
     "load_base_model",
+    "load_prompts",
     "open_image",
     "tokens_with_ends",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from illume_plugin.base_model.adapters import Adapters
 from illume_plugin.base_model.prompts import DEFAULT_WHY, Prompts
@@ -90,24 +90,53 @@ def load_base_model(
             todo="Choose a decoder-only vision-language model such as LLaVA, Idefics3 or Gemma 3.",
         )
     model.to(place).eval().requires_grad_(False)
-    end_ids = _end_ids(model, processor.tokenizer)
+    end_ids = _end_ids(model.generation_config, processor.tokenizer)
     pad = processor.tokenizer.pad_token_id
     if pad is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return BaseModel(
         adapters=Adapters(model),
         processor=processor,
-        prompts=Prompts(
-            processor,
-            ends=tuple(processor.tokenizer.convert_ids_to_tokens(list(end_ids))),
-            why=why or _hints(folder).get("why", DEFAULT_WHY),
-        ),
+        prompts=_prompts(processor, end_ids, why or _hints(folder).get("why", DEFAULT_WHY)),
         source=str(source),
         fingerprint=_fingerprint(folder) if folder else f"{source}@{_revision(model)}",
         device=place,
         end_ids=end_ids,
         pad_id=end_ids[0] if pad is None else pad,
     )
+
+
+def load_prompts(source: str | Path, *, why: str | None = None, trust_remote_code: bool = False) -> Prompts:
+    """The prompts of a base model without its weights: for a process that lets another one sample.
+
+    Args:
+        why: see `load_base_model`.
+
+    Raises:
+        ModelError: the base model is missing or of a kind we cannot use.
+    """
+    folder = _folder(source)
+    where = str(folder or source)
+    try:
+        processor = AutoProcessor.from_pretrained(where, trust_remote_code=trust_remote_code)
+        generation = _generation_config(where, trust_remote_code)
+    except _LOAD_ERRORS as error:
+        raise _unloadable(str(source), error) from error
+    end_ids = _end_ids(generation, processor.tokenizer)
+    return _prompts(processor, end_ids, why or _hints(folder).get("why", DEFAULT_WHY))
+
+
+def _prompts(processor: Any, end_ids: tuple[int, ...], why: str) -> Prompts:
+    return Prompts(processor, ends=tuple(processor.tokenizer.convert_ids_to_tokens(list(end_ids))), why=why)
+
+
+def _generation_config(where: str, trust_remote_code: bool) -> Any:
+    """What a loaded model would have as `generation_config`."""
+    try:
+        return GenerationConfig.from_pretrained(where)
+    except OSError:  # the file is optional
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        return GenerationConfig.from_model_config(config)
 
 
 def _folder(source: str | Path) -> Path | None:
@@ -151,8 +180,8 @@ def _unloadable(source: str, error: Exception) -> ModelError:
     )
 
 
-def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    ends = model.generation_config.eos_token_id
+def _end_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
+    ends = generation_config.eos_token_id
     known = ends if isinstance(ends, list) else [] if ends is None else [ends]
     own = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     ids = tuple(dict.fromkeys([*own, *known]))

@@ -56,13 +56,25 @@ class Prompts:
         """Text after which the model answers `question`."""
         if not self.chat:
             return f"{self._picture}Q: {self._plain(question)} A:"
-        return self._render([self._question(question)])
+        return self._render(self.answer_messages(question))
 
     def rationale(self, question: str, answer: str) -> str:
         """Text after which the model explains `answer`."""
         if not self.chat:
             return f"{self.answer(question)} {self._plain(answer)}, seeing that"
-        return self._render(self._why_messages(question, answer))
+        return self._render(self.rationale_messages(question, answer))
+
+    def answer_messages(self, question: str) -> list[Message]:
+        """The chat after which a chat model answers `question`."""
+        return [self._question(question)]
+
+    def rationale_messages(self, question: str, answer: str) -> list[Message]:
+        """The chat after which a chat model explains `answer`."""
+        return [self._question(question), self._say("assistant", answer), self._say("user", self.why)]
+
+    def told_messages(self, question: str, answer: str, rationale: str) -> list[Message]:
+        """The chat in which a chat model has said the rationale."""
+        return [*self.rationale_messages(question, answer), self._say("assistant", rationale)]
 
     def answer_only(self, question: str, answer: str) -> list[Piece]:
         """The text of a task without a rationale; the answer ends with an end token."""
@@ -83,7 +95,7 @@ class Prompts:
     def told(self, question: str, answer: str, rationale: str) -> tuple[Piece, Piece]:
         """The rationale prompt and, as the one stretch that is scored, the rationale with its end."""
         prompt = self.rationale(question, answer)
-        messages = self._why_messages(question, answer) if self.chat else []
+        messages = self.rationale_messages(question, answer) if self.chat else []
         reply = self._ended(self._reply(prompt, messages, rationale))
         return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
 
@@ -123,11 +135,8 @@ class Prompts:
     def _say(self, role: str, text: str) -> Message:
         return {"role": role, "content": [{"type": "text", "text": self._plain(text)}]}
 
-    def _why_messages(self, question: str, answer: str) -> list[Message]:
-        return [self._question(question), self._say("assistant", answer), self._say("user", self.why)]
-
     def _answer_reply(self, prompt: str, question: str, answer: str) -> str:
-        return self._reply(prompt, [self._question(question)] if self.chat else [], answer)
+        return self._reply(prompt, self.answer_messages(question) if self.chat else [], answer)
 
     def _reply(self, prompt: str, messages: Sequence[Message], text: str) -> str:
         """What follows `prompt` when the model says `text`, up to and with the first end token."""

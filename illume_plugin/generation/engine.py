@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from illume_plugin.generation.generator import SampleRequest
 from illume_plugin.generation.groups import in_groups
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.generation.selfcheck import mode_of
+from illume_plugin.generation.stopping import never
 from illume_plugin.generation.tokens import new_tokens
 from illume_plugin.scoring import ScoreRequest, score
 from illume_plugin.selection import clean
@@ -75,15 +76,26 @@ class TransformersGenerator:
         return self.score(requests, [clean(draws).kept for draws in drawn], adapter=adapter)
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
         """Every draw of the plan for each task, in the plan's order, as it came: repeated, empty, unscored.
 
         A draw that did not end within `plan.max_new_tokens` is None.
+
+        Args:
+            stop: asked after every token of a batch.
+
+        Raises:
+            SamplingStopped: `stop` said so; nothing is left of what was drawn.
         """
 
         def work(group: Sequence[SampleRequest], rows: int) -> Iterator[list[Candidate | None]]:
-            return self._draw(group, plan, adapter, rows)
+            return self._draw(group, plan, adapter, rows, stop)
 
         return list(in_groups(requests, work, rows=self.rows, per_item=plan.size))
 
@@ -125,7 +137,12 @@ class TransformersGenerator:
         return list(in_groups(requests, work, rows=self.rows, per_item=1))
 
     def _draw(
-        self, group: Sequence[SampleRequest], plan: SamplingPlan, adapter: str | None, rows: int
+        self,
+        group: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        adapter: str | None,
+        rows: int,
+        stop: Callable[[], bool],
     ) -> Iterator[list[Candidate | None]]:
         prompts = [self.base.prompts.rationale(r.task.question, r.task.answer) for r in group]
         draws = [plan.seeds(request.task, adapter) for request in group]
@@ -147,6 +164,7 @@ class TransformersGenerator:
                 rows=rows,
                 copies=plan.size,
                 draw=draw,
+                stop=stop,
             )
         )
         for prompt, task_draws in zip(prompts, draws, strict=True):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.stopping import never
 from illume_plugin.types import Candidate, Task
 
 
@@ -36,9 +37,21 @@ class Generator(Protocol):
         """Forget an adapter."""
 
     def draw(
-        self, requests: Sequence[SampleRequest], plan: SamplingPlan, *, adapter: str | None = None
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        stop: Callable[[], bool] = never,
     ) -> list[list[Candidate | None]]:
-        """Every draw of the plan for each task, unscored and in its order; None: it did not end."""
+        """Every draw of the plan for each task, unscored and in its order; None: it did not end.
+
+        Args:
+            stop: asked between two tokens.
+
+        Raises:
+            SamplingStopped: `stop` said so.
+        """
 
     def score(
         self,

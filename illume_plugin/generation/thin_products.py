@@ -27,7 +27,7 @@ def thin_products(model: torch.nn.Module) -> Iterator[None]:
     linear = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
     layers = [layer for layer in linear if _gains(layer)]
     for layer in layers:
-        layer.forward = _swapped(layer)  # type: ignore[method-assign]
+        layer.forward = _swapped(layer)  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
@@ -51,7 +51,7 @@ def _swapped(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
         rows = given.reshape(-1, layer.in_features)
         if not 1 < len(rows) < MANY:
             return torch.nn.functional.linear(given, layer.weight, layer.bias)
-        product = (layer.weight @ rows.t()).t().contiguous()
+        product = (layer.weight @ rows.t().contiguous()).t().contiguous()
         if layer.bias is not None:
             product += layer.bias
         return product.view(*given.shape[:-1], layer.out_features)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from illume_plugin.base_model import BaseModel, encode_prompts, open_image
 from illume_plugin.generation.decoder import Decoder, greedy
 from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw
 from illume_plugin.generation.selfcheck import PLAIN, SHARED, bare_model, mode_of
+from illume_plugin.generation.stopping import SamplingStopped, never
 
 # Whatever a model's own generation settings say, we draw from its plain distribution.
 _DRAWN = {
@@ -35,6 +37,7 @@ def new_tokens(
     rows: int,
     copies: int = 1,
     draw: SeededDraw | None = None,
+    stop: Callable[[], bool] = never,
 ) -> list[list[int]]:
     """What follows each prompt, several times.
 
@@ -44,9 +47,13 @@ def new_tokens(
         rows: rows decoded at a time, where prompts can be kept between them.
         copies: rows of each prompt.
         draw: draws the tokens of all rows; without it, each token is the likeliest one.
+        stop: asked after every token.
 
     Returns:
         Tokens of every row, in the order of `prompts`, the rows of one together; they go on behind an end.
+
+    Raises:
+        SamplingStopped: `stop` said so.
     """
     batch = encode_prompts(base.prompts, prompts, [open_image(image) for image in images])
     moved = {key: value.to(base.device) for key, value in batch.items()}
@@ -63,12 +70,39 @@ def new_tokens(
         if mode.startswith(PLAIN):
             processors = LogitsProcessorList([DrawInGenerate(draw)] if draw else [])
             output = model.generate(
-                **moved, **settings, num_return_sequences=copies, logits_processor=processors
+                **moved,
+                **settings,
+                num_return_sequences=copies,
+                logits_processor=processors,
+                stopping_criteria=StoppingCriteriaList([_Asking(stop)]),
             )[:, batch["input_ids"].shape[1] :]
         else:
             decoder = Decoder(
-                copies, draw or greedy, base.end_ids, base.pad_id, shared=mode == SHARED, rows=rows
+                copies,
+                draw or greedy,
+                base.end_ids,
+                base.pad_id,
+                shared=mode == SHARED,
+                rows=rows,
+                stop=stop,
             )
             output = model.generate(**moved, **settings, custom_generate=decoder)
     found: list[list[int]] = output.tolist()
     return found
+
+
+@dataclass(frozen=True)
+class _Asking(StoppingCriteria):  # type: ignore[misc]
+    """Ends plain `generate` between two tokens, by raising."""
+
+    stop: Callable[[], bool]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:  # noqa: ARG002
+        """False for every row.
+
+        Raises:
+            SamplingStopped: `stop` said so.
+        """
+        if self.stop():
+            raise SamplingStopped("Sampling was stopped.", why="Nobody waits for its result any more.")
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

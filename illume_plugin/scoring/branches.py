@@ -72,7 +72,7 @@ def encode(
     shared = min((common_prefix(ids, row) for row, _ in rows), default=len(ids))
     batch = _prompt_batch(prompts, prompt, picture, ids, len(ids) - shared)
     branches = [
-        _branch(prompts, row[shared:], stops[shared:], len(prompt), reply.text)
+        branch_of(prompts, row[shared:], stops[shared:], len(prompt), reply.text)
         for (row, stops), (_, reply) in zip(rows, told, strict=True)
     ]
     return Branches(batch, branches)
@@ -94,7 +94,16 @@ def _prompt_batch(
     return {key: value[:, :-dropped] if key in PER_TOKEN else value for key, value in batch.items()}
 
 
-def _branch(prompts: Prompts, tokens: Sequence[int], stops: Sequence[int], start: int, reply: str) -> Branch:
+def branch_of(
+    prompts: Prompts, tokens: Sequence[int], stops: Sequence[int], start: int, reply: str
+) -> Branch:
+    """The branch of one reply.
+
+    Args:
+        tokens: of the prompt's end and the reply, or of any more of the prompt.
+        stops: for each of them the character at which it ends, counted from the prompt's start.
+        start: characters of the prompt.
+    """
     said = next((reply.removesuffix(end) for end in prompts.ends if reply.endswith(end)), reply)
     borders = [start + end for end in sentence_ends(said)]
     own = [stop for stop in stops if stop > start]

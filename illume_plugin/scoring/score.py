@@ -108,7 +108,7 @@ def _task(
     known = facts(base, model, task)
     seen = _logprobs(model, task, known.mode, at_a_time)
     if not blind:
-        return [_scores(branch, with_it) for branch, with_it in zip(task.branches, seen, strict=True)]
+        return [scores_of(branch, with_it) for branch, with_it in zip(task.branches, seen, strict=True)]
     without = (
         encode(blind_prompts(base.prompts), *said, picture)
         if known.blind is Blind.TEXT
@@ -116,7 +116,7 @@ def _task(
     )
     unseen = _logprobs(model, _on_device(without, base.device), known.mode, at_a_time)
     return [
-        _scores(branch, with_it, without_it, known.blind)
+        scores_of(branch, with_it, without_it, known.blind)
         for branch, with_it, without_it in zip(task.branches, seen, unseen, strict=True)
     ]
 
@@ -142,9 +142,10 @@ def _logprobs(model: Any, task: Branches, mode: Mode, at_a_time: int) -> list[li
     ]
 
 
-def _scores(
+def scores_of(
     branch: Branch, seen: list[float], blind: list[float] | None = None, how: Blind | None = None
 ) -> Scores:
+    """Scores out of the log-probabilities of a branch's own tokens, with the picture and without it."""
     by_sentence = [0.0] * (max(branch.sentences) + 1)
     for sentence, value in zip(branch.sentences, seen, strict=True):
         by_sentence[sentence] += value

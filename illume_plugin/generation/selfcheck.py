@@ -62,10 +62,10 @@ def _tell(base: BaseModel, mode: str) -> str:
 
 
 def _example(base: BaseModel) -> dict[str, torch.Tensor]:
-    """Two prompts of different lengths about two pictures, so that one of them is padded."""
+    """Two prompts of very different lengths about two pictures, so that one of them is padded."""
     prompts = [
         base.prompts.rationale("What is it?", "a dog"),
-        base.prompts.rationale("Is this a red cat?", "no"),
+        base.prompts.rationale("Is this a red cat on a sofa, or is it a blue dog under a green chair?", "no"),
     ]
     pictures = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB")]
     return encode_prompts(base.prompts, prompts, pictures)
@@ -90,6 +90,8 @@ def choose(model: Any, batch: dict[str, torch.Tensor], end_ids: tuple[int, ...],
         decoder = Decoder(2, told, (end_ids[0],), pad_id, shared=shared)
         try:
             model.generate(**batch, **settings, custom_generate=decoder)
+        except torch.OutOfMemoryError:  # tells nothing about the model
+            raise
         except _FAILURES as error:
             reasons.append(f"{mode}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
             continue

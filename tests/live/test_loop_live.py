@@ -37,6 +37,11 @@ QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 QUIET += ["--disable-component-update", "--disable-sync"]
 
 
+def _hear_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """`illume demo` in a folder of its own: started, stopped as by Ctrl-C, started again."""
 
@@ -53,7 +58,9 @@ class Demo:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ILLUME_")}
         environment["ILLUME_TRAIN_AFTER"] = "0"  # only Start Training starts a run in these tests
         with (self.folder / "demo.log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=_hear_ctrl_c
+            )
         ready = self.folder / "ready.json"
         process = self.process
         wait_for(lambda: ready.is_file() or process.poll() is not None, 900, "the demo to be ready")

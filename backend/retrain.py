@@ -242,7 +242,8 @@ class Retrain:
         promote = decision.verdict is GateVerdict.PROMOTE
         if promote:
             # Loads it beside the old one: an adapter that cannot be served is never switched to.
-            self.service.engine.adapter(run.project_id, meta.version)
+            with self.service.engine.adapters.using(run.project_id, meta.version):
+                pass
         report = {
             "reasons": list(decision.reasons),
             "active": {name: asdict(metric) for name, metric in result.active.metrics.items()},

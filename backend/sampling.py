@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backend.adapters import LoadedAdapters
 from backend.settings import Settings
 from illume_plugin.errors import IllumeError, TaskError, UnavailableError
 from illume_plugin.generation.generator import Generator, SampleRequest
@@ -22,7 +23,7 @@ from illume_plugin.predictions import arrange
 from illume_plugin.proposals import Choice, Proposal, propose
 from illume_plugin.registry import Registry
 from illume_plugin.store import Store, candidates
-from illume_plugin.types import BASE_VERSION, CandidateSet, Project, Task
+from illume_plugin.types import CandidateSet, Project, Task
 
 if TYPE_CHECKING:
     from illume_plugin.relevance import ImageTextEncoder
@@ -79,6 +80,7 @@ class Engine:
         self._loading = threading.Lock()
         self._generator: Generator | None = None
         self._encoder: ImageTextEncoder | None = None
+        self.adapters = LoadedAdapters(self.generator, registry, most=settings.adapters_loaded)
 
     def warm_up(self) -> None:
         """Load the base model now, so that no caller has to wait for it."""
@@ -108,10 +110,10 @@ class Engine:
         """The generator, loaded on first use (seconds for a small base model, minutes for a large one)."""
         with self._loading:
             if self._generator is None:
-                self._generator = self._connect() if self.settings.vllm_url else self._load()
+                self._generator = self._connect(url) if (url := self.settings.vllm_url) else self._load()
             return self._generator
 
-    def _connect(self) -> Generator:
+    def _connect(self, url: str) -> Generator:
         """A generator on a vLLM server: this process loads prompts, no weights."""
         from illume_plugin.base_model import load_prompts
         from illume_plugin.generation.vllm import VllmClient
@@ -120,7 +122,7 @@ class Engine:
         settings = self.settings
         key, theirs = settings.vllm_api_key, settings.vllm_adapters
         return VllmGenerator(
-            VllmClient(settings.vllm_url, api_key=key.get_secret_value() if key else ""),
+            VllmClient(url, api_key=key.get_secret_value() if key else ""),
             load_prompts(base_model_source(settings), trust_remote_code=settings.trust_remote_code),
             model=settings.vllm_model,
             rows=settings.sampling_rows or ROWS_ON_SERVER,
@@ -149,23 +151,6 @@ class Engine:
         log.info("loaded base model %s in %.1f s", base.source, time.monotonic() - started)
         usual = ROWS_ON_CPU if base.device.type == "cpu" else ROWS_ON_GPU
         return TransformersGenerator(base, rows=self.settings.sampling_rows or usual)
-
-    def adapter(self, project_id: int, version: str) -> str | None:
-        """Name of the version's adapter in the generator, loaded beside the others on first use.
-
-        Raises:
-            ModelError: the adapter on disk is damaged or does not fit the base model.
-        """
-        if version == BASE_VERSION:
-            return None
-        name = f"p{project_id}-{version}"
-        generator = self.generator()
-        with self._loading:
-            if not generator.has(name):
-                self.registry.verify(project_id, version)
-                generator.load_adapter(name, self.registry.folder(project_id, version))
-                log.info("loaded adapter %s of project %d", version, project_id)
-        return name
 
 
 class Sampler:
@@ -242,16 +227,16 @@ class Sampler:
         version = project.active_version
         sets = {}
         if requests:
-            adapter = self.engine.adapter(project.project_id, version)
-            found = propose(
-                self.engine.generator(),
-                requests,
-                self.plan,
-                replace(self.choice, limit=min(self.plan.limit, config.slots)),
-                adapter=adapter,
-                encoder=self.engine.encoder(),
-                stop=stop,
-            )
+            with self.engine.adapters.using(project.project_id, version) as adapter:
+                found = propose(
+                    self.engine.generator(),
+                    requests,
+                    self.plan,
+                    replace(self.choice, limit=min(self.plan.limit, config.slots)),
+                    adapter=adapter,
+                    encoder=self.engine.encoder(),
+                    stop=stop,
+                )
             for request, proposal in zip(requests, found, strict=True):
                 candidate_set = arrange(
                     proposal.chosen,

@@ -55,8 +55,12 @@ class Settings(BaseSettings):
         0, ge=0, description="texts sampled at a time; 0: 120 on CPU, 1,000 on a GPU; fewer take less memory"
     )
 
-    vllm_url: str = Field(
-        "", description="vLLM server that samples instead of this process: http://gpu-1:8000"
+    adapters_loaded: int = Field(
+        8, ge=1, description="adapters that stay in memory; the one not used for longest goes first"
+    )
+
+    vllm_url: str | None = Field(
+        None, description="vLLM server that samples in place of this process: http://gpu-1:8000"
     )
     vllm_api_key: SecretStr | None = Field(None, description="what the vLLM server got as --api-key")
     vllm_model: str = Field("", description="its name of the base model; default: the first one it lists")
@@ -125,8 +129,10 @@ class Settings(BaseSettings):
 
     @field_validator("label_studio_url", "backend_url", "vllm_url")
     @classmethod
-    def _http_url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 

@@ -180,8 +180,9 @@ class Simulation:
         return replace(labelled, serves=serves, measured=measured, run=told, seconds=seconds)
 
     def _measured(self, service: Service, version: str, name: str) -> tuple[Measurement, float]:
-        generator, adapter = service.engine.generator(), service.engine.adapter(self.project_id, version)
-        return self.held_out.measure(generator, adapter, version=version, name=name)
+        generator = service.engine.generator()
+        with service.engine.adapters.using(self.project_id, version) as adapter:
+            return self.held_out.measure(generator, adapter, version=version, name=name)
 
 
 def no_signal(version: str, said: Tally) -> str:

@@ -1,0 +1,97 @@
+"""Adapters are loaded once, stay while somebody uses them, and go when there are too many."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import SayingGenerator
+
+from backend.adapters import LoadedAdapters
+from illume_plugin.errors import ModelError
+
+
+class Shelf:
+    """Stands in for the registry: version v0013 is damaged."""
+
+    def __init__(self) -> None:
+        self.verified: list[str] = []
+
+    def verify(self, project_id: int, version: str) -> None:
+        self.verified.append(version)
+        if version == "v0013":
+            raise ModelError("The adapter v0013 is damaged.")
+
+    def folder(self, project_id: int, version: str) -> Path:
+        return Path(version)
+
+
+@pytest.fixture
+def generator() -> SayingGenerator:
+    return SayingGenerator()
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def adapters(generator: SayingGenerator, shelf: Shelf) -> LoadedAdapters:
+    return LoadedAdapters(lambda: generator, shelf, most=2)  # type: ignore[arg-type]
+
+
+def used(adapters: LoadedAdapters, *versions: str, project_id: int = 7) -> None:
+    for version in versions:
+        with adapters.using(project_id, version):
+            pass
+
+
+def test_the_base_model_needs_no_adapter(adapters: LoadedAdapters, generator: SayingGenerator) -> None:
+    with adapters.using(7, "v0000") as name:
+        assert name is None
+    assert not generator.adapters
+
+
+def test_an_adapter_is_verified_and_loaded_once(
+    adapters: LoadedAdapters, generator: SayingGenerator, shelf: Shelf
+) -> None:
+    used(adapters, "v0001", "v0001")
+    assert generator.adapters == {"p7-v0001"}
+    assert shelf.verified == ["v0001"]
+
+
+def test_the_one_not_used_for_longest_goes(adapters: LoadedAdapters, generator: SayingGenerator) -> None:
+    used(adapters, "v0001", "v0002", "v0001", "v0003")
+    assert generator.adapters == {"p7-v0001", "p7-v0003"}
+
+
+def test_projects_have_their_own(adapters: LoadedAdapters, generator: SayingGenerator) -> None:
+    used(adapters, "v0001", project_id=7)
+    used(adapters, "v0001", project_id=8)
+    assert generator.adapters == {"p7-v0001", "p8-v0001"}
+
+
+def test_one_in_use_stays_and_goes_later(adapters: LoadedAdapters, generator: SayingGenerator) -> None:
+    with ExitStack() as stack:
+        for version in ("v0001", "v0002", "v0003"):
+            stack.enter_context(adapters.using(7, version))
+        assert len(generator.adapters) == 3
+    assert generator.adapters == {"p7-v0001", "p7-v0002"}
+
+
+def test_a_damaged_one_is_refused_and_the_others_go_on(
+    adapters: LoadedAdapters, generator: SayingGenerator
+) -> None:
+    used(adapters, "v0001")
+    with pytest.raises(ModelError, match="damaged"):
+        used(adapters, "v0013")
+    used(adapters, "v0001", "v0002")
+    assert generator.adapters == {"p7-v0001", "p7-v0002"}
+
+
+def test_one_that_was_dropped_comes_back(
+    adapters: LoadedAdapters, generator: SayingGenerator, shelf: Shelf
+) -> None:
+    used(adapters, "v0001", "v0002", "v0003", "v0001")
+    assert generator.adapters == {"p7-v0003", "p7-v0001"}
+    assert shelf.verified.count("v0001") == 2

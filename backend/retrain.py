@@ -249,6 +249,7 @@ class Retrain:
             "active": {name: asdict(metric) for name, metric in result.active.metrics.items()},
             "challenger": {name: asdict(metric) for name, metric in result.challenger.metrics.items()},
             "rows": result.rows,
+            "steps": result.steps,
             "seconds": result.seconds,
         }
         with self.service.store.write() as conn:

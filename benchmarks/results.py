@@ -71,7 +71,8 @@ def picture(outcomes: Outcomes) -> str:
     ]
     seeds = len(outcomes[there[0][0]])
     ticks = ["base", *map(str, range(1, rounds))]
-    return curve(f"Held-out fit rate at T = 0.7, mean of {seeds} seeds", ticks, lines)
+    title = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    return curve(f"Held-out fit rate at T = 0.7, {title}", ticks, lines)
 
 
 def _at(of_arm: Sequence[Mapping[str, Any]], number: int) -> list[float]:
@@ -81,6 +82,8 @@ def _at(of_arm: Sequence[Mapping[str, Any]], number: int) -> list[float]:
 
 def _clipped(values: Sequence[float]) -> Metric:
     mean = of_mean(values)
+    if mean.n == 1:
+        return Metric(mean.value, mean.value, mean.value, 1)  # one seed has no interval
     return Metric(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.n)
 
 

@@ -11,6 +11,10 @@ from illume_plugin.types import EvaluationReport, GateDecision, GateVerdict, Met
 #: The metric that has a limit of its own besides the sign test.
 ANSWER_ACCURACY = "answer_accuracy"
 
+#: Told, but no reason to hold an adapter back: the judged rationales were drawn by the active adapter or by
+#: those before it, which find their own words likelier than any other adapter does, however good.
+PARTIAL = frozenset({"fit_logprob"})
+
 #: Differences smaller than this are rounding.
 _ROUNDING = 1e-9
 
@@ -47,6 +51,8 @@ def decide(
 ) -> GateDecision:
     """Compare a new adapter with the active one, metric by metric; one objection holds it back.
 
+    The metrics in PARTIAL are told and not weighed.
+
     Per-item outcomes are compared in pairs by a one-sided exact sign test. Where a report has none, the two
     95 % intervals are compared instead: worse means that they do not overlap.
     """
@@ -55,15 +61,16 @@ def decide(
         return _hold([_different_sets(active, challenger)])
     objections = [*_unusable(active, challenger)]
     common = [name for name in active.metrics if name in challenger.metrics]
-    if not common:
+    weighed = [name for name in common if name not in PARTIAL]
+    if not weighed:
         objections.append("There is nothing to compare on: the two reports have no metric in common.")
     if objections:
         return _hold(objections)
-    objections = [each for name in common if (each := _objection(name, active, challenger, policy))]
+    objections = [each for name in weighed if (each := _objection(name, active, challenger, policy))]
     if objections:
         return _hold(objections)
     return GateDecision(
-        GateVerdict.PROMOTE, tuple(f"{_change(name, active, challenger)}: not worse." for name in common)
+        GateVerdict.PROMOTE, tuple(f"{_change(name, active, challenger)}: {_said(name)}." for name in common)
     )
 
 
@@ -78,6 +85,10 @@ def sign_test(worse: int, better: int) -> float:
         term = term * k // (changed - k + 1)
         tail += term
     return float(tail / 2**changed)
+
+
+def _said(name: str) -> str:
+    return "told, not weighed" if name in PARTIAL else "not worse"
 
 
 def _hold(reasons: Sequence[str]) -> GateDecision:

@@ -93,7 +93,9 @@ def test_paired_outcomes(name: str, better: int, worse: int, same: int, verdict:
 def test_continuous_outcomes(loss: float, verdict: GateVerdict) -> None:
     before = [-1.0, -2.0, -1.5, -3.0, -0.5, -1.1]
     after = [value + loss for value in before]
-    decision = decide(report("v0001", {"fit_logprob": before}), report("v0002", {"fit_logprob": after}))
+    decision = decide(
+        report("v0001", {"preference_accuracy": before}), report("v0002", {"preference_accuracy": after})
+    )
     assert decision.verdict is verdict
 
 
@@ -230,3 +232,13 @@ def test_an_adapter_is_never_worse_than_itself_nor_both_ways(items: list[tuple[b
     a, b = report("v0001", {"m": one}), report("v0002", {"m": other})
     assert decide(a, report("v0002", {"m": one})).verdict is PROMOTE
     assert PROMOTE in {decide(a, b).verdict, decide(b, a).verdict}
+
+
+def test_likelihood_is_told_and_never_holds_back() -> None:
+    # the active adapter drew what was judged: to it, its own words are likelier
+    before, after = [-0.1] * 40, [-0.3] * 40
+    a = report("v0001", {"preference_accuracy": [1.0] * 40, "fit_logprob": before})
+    b = report("v0002", {"preference_accuracy": [1.0] * 40, "fit_logprob": after})
+    decision = decide(a, b)
+    assert decision.verdict is GateVerdict.PROMOTE
+    assert any("fit_logprob" in reason and "told, not weighed" in reason for reason in decision.reasons)

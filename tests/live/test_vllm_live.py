@@ -117,7 +117,7 @@ def _adapter(folder: Path, *, rank: int, layers: str | None = None) -> None:
     with base.adapters.training("some") as model:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
-                weight.data = torch.randn(weight.shape, generator=numbers) * 0.1
+                weight.data = torch.randn(weight.shape, generator=numbers) * 0.3
     base.adapters.save("some", folder)
 
 

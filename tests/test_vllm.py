@@ -263,6 +263,19 @@ def test_a_server_that_restarted_is_given_its_adapters_again(
     assert generator.has("a")
 
 
+def test_an_adapter_that_another_process_drops_is_loaded_again(
+    generator: VllmGenerator, server: SmallVllm, requests: list[SampleRequest], adapter: Path
+) -> None:
+    generator.load_adapter("a", adapter)
+    before = generator.draw(requests, PLAN, adapter="a")
+    server.adapters.clear()
+    assert generator.draw(requests, PLAN, adapter="a") == before
+    server.adapters.clear()
+    server.refusal = (500, "no more")
+    with pytest.raises(ModelError, match="no more"):
+        generator.draw(requests, PLAN, adapter="a")
+
+
 def test_the_same_name_of_other_content_is_another_adapter(
     generator: VllmGenerator, server: SmallVllm, adapter: Path, tmp_path: Path
 ) -> None:

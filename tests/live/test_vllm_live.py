@@ -94,7 +94,10 @@ def kept(drawn: Sequence[Sequence[Candidate]], tasks: int) -> list[list[Candidat
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Adapters with much in them: v0001 (rank 8), v0002 (rank 16), and ones that no server should take."""
+    """v0001 (rank 8) and v0002 (rank 16), and some that no server should take.
+
+    They change little, so that rounding tips no answer.
+    """
     root = tmp_path_factory.mktemp("adapters")
     _adapter(root / "v0001", rank=8)
     _adapter(root / "v0002", rank=MAX_RANK)
@@ -117,7 +120,7 @@ def _adapter(folder: Path, *, rank: int, layers: str | None = None) -> None:
     with base.adapters.training("some") as model:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
-                weight.data = torch.randn(weight.shape, generator=numbers) * 0.3
+                weight.data = torch.randn(weight.shape, generator=numbers) * 0.1
     base.adapters.save("some", folder)
 
 
@@ -248,8 +251,8 @@ def test_adapters_beside_each_other(
         theirs = remote.score(requests[:1], kept(drawn, 1), adapter=name)[0]
         ours = local.score(requests[:1], kept(drawn, 1), adapter=name)[0]
         told = [one.logprob_mean for one in theirs]
-        assert told == pytest.approx([one.logprob_mean for one in ours], abs=1e-2)
-        assert told != pytest.approx([one.logprob_mean for one in plain], abs=0.2)
+        assert told == pytest.approx([one.logprob_mean for one in ours], abs=1e-3)
+        assert told != pytest.approx([one.logprob_mean for one in plain], abs=0.02)
     texts = {
         name: [one and one.text for one in remote.draw(requests[:1], PLAN, adapter=name)[0]]
         for name in (None, "v0001", "v0002")

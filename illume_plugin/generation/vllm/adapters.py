@@ -51,13 +51,12 @@ class ServerAdapters:
         self._client = client
         self._probe = probe
         self._folders = folders
-        self._names: dict[str, str] = {}
+        self._known: dict[str, tuple[str, Path]] = {}
         self._lock = threading.Lock()
 
     def has(self, name: str) -> bool:
         """Whether the server has our adapter of that name now: it forgets all of them when it restarts."""
-        known = self._names.get(name)
-        return known is not None and known in self._served()
+        return name in self._known and self.on_server(name) in self._served()
 
     def on_server(self, name: str | None) -> str:
         """What the server calls our adapter; None is the base model.
@@ -67,9 +66,9 @@ class ServerAdapters:
         """
         if name is None:
             return self.model
-        if name not in self._names:
-            raise _not_loaded(name, self._names)
-        return self._names[name]
+        if name not in self._known:
+            raise _not_loaded(name, self._known)
+        return self._known[name][0]
 
     def load(self, name: str, folder: Path) -> None:
         """Let the server load the adapter in `folder`, beside the others.
@@ -82,13 +81,17 @@ class ServerAdapters:
         with self._lock:
             if served_as not in self._served():
                 self._load(served_as, folder)
-            self._names[name] = served_as
+            self._known[name] = served_as, folder
+
+    def restore(self, name: str) -> None:
+        """Load an adapter again that the server has lost: it restarted, or another process dropped it."""
+        self.load(name, self._known[name][1])
 
     def drop(self, name: str) -> None:
         """Let the server forget an adapter; another process that still uses it will load it again."""
         with self._lock:
             served_as = self.on_server(name)
-            del self._names[name]
+            del self._known[name]
         try:
             self._client.post("/v1/unload_lora_adapter", {"lora_name": served_as})
         except RefusedError as error:

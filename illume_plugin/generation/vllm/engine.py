@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from http.client import NOT_FOUND
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from illume_plugin.generation.stopping import never
 from illume_plugin.generation.vllm.adapters import ServerAdapters
 from illume_plugin.generation.vllm.answers import choices
 from illume_plugin.generation.vllm.chat import CHAT, PLAIN, messages
-from illume_plugin.generation.vllm.client import VllmClient
+from illume_plugin.generation.vllm.client import Body, VllmClient
+from illume_plugin.generation.vllm.failures import RefusedError
 from illume_plugin.generation.vllm.likelihood import Memory
 from illume_plugin.generation.vllm.meeting import meet, probe
 from illume_plugin.generation.vllm.pictures import data_url
@@ -58,7 +60,7 @@ class VllmGenerator:
         self._client, self._prompts, self._model = client, prompts, model
         self._folders = adapters
         self._memory = Memory(8 * rows)
-        self._reader = Reader(client, prompts, self._memory, reads=reads)
+        self._reader = Reader(client, self._ask, prompts, self._memory, reads=reads)
         self._remembers = False
         self._known: ServerAdapters | None = None
         self._meeting = threading.Lock()
@@ -115,10 +117,8 @@ class VllmGenerator:
             UnavailableError: the server does not answer in time.
             ModelError, TaskError, ImageError: it refuses, or a task cannot be sampled.
         """
-        model = self._adapters().on_server(adapter)
         bodies = [self._bodies(request, plan, adapter) for request in requests]
-        flat = [{"model": model, **body} for some in bodies for body in some]
-        answers = iter(self._client.post_all(CHAT, flat, stop=stop))
+        answers = iter(self._ask(adapter, [body for some in bodies for body in some], stop))
         return [
             [
                 candidate
@@ -141,23 +141,12 @@ class VllmGenerator:
 
         They stay unscored where the server does not tell log-probabilities.
         """
-        model = self._adapters().on_server(adapter)
         told = [
-            [
-                Told(
-                    request.task.question,
-                    request.task.answer,
-                    one.text,
-                    picture,
-                    _key(request, adapter, one.text),
-                )
-                for one in some
-            ]
-            for request, some, picture in zip(
-                requests, candidates, self._pictures(requests, candidates), strict=True
-            )
+            Told(request.task, one.text, request.image, _key(request, adapter, one.text))
+            for request, some in zip(requests, candidates, strict=True)
+            for one in some
         ]
-        flat = iter(self._reader.score(model, [one for each in told for one in each], blind=blind, stop=stop))
+        flat = iter(self._reader.score(adapter, told, blind=blind, stop=stop))
         return [
             [one.with_scores(scores) if (scores := next(flat)) else one for one in some]
             for some in candidates
@@ -171,10 +160,8 @@ class VllmGenerator:
         stop: Callable[[], bool] = never,
     ) -> list[str]:
         """The answer that the model gives by itself (greedily) to each question."""
-        model = self._adapters().on_server(adapter)
         bodies = [
             {
-                "model": model,
                 "messages": messages(self._prompts.answer_messages(each.task.question), data_url(each.image)),
                 **PLAIN,
                 "temperature": 0.0,
@@ -183,8 +170,21 @@ class VllmGenerator:
             }
             for each in requests
         ]
-        answers = self._client.post_all(CHAT, bodies, stop=stop)
+        answers = self._ask(adapter, bodies, stop)
         return self._client.read(CHAT, lambda: [choices(each)[0].text for each in answers])
+
+    def _ask(self, adapter: str | None, bodies: Sequence[Body], stop: Callable[[], bool]) -> list[Any]:
+        """Answers to chats by the model with an adapter; one that the server has lost is loaded once more."""
+        adapters = self._adapters()
+        model = adapters.on_server(adapter)
+        asked = [{"model": model, **body} for body in bodies]
+        try:
+            return self._client.post_all(CHAT, asked, stop=stop)
+        except RefusedError as error:
+            if adapter is None or error.answered != NOT_FOUND:
+                raise
+        adapters.restore(adapter)
+        return self._client.post_all(CHAT, asked, stop=stop)
 
     def _adapters(self) -> ServerAdapters:
         """The server's adapters; on first use, makes sure that we can work with it."""
@@ -238,14 +238,6 @@ class VllmGenerator:
                 self._memory.put(_key(request, adapter, choice.text), choice.drawn)
             candidate = Candidate(choice.text, body["temperature"], body["seed"] + index, prompt)
             yield candidate if choice.ended else None
-
-    def _pictures(
-        self, requests: Sequence[SampleRequest], candidates: Sequence[Sequence[Candidate]]
-    ) -> list[str]:
-        return [
-            data_url(request.image) if some else ""
-            for request, some in zip(requests, candidates, strict=True)
-        ]
 
 
 def _key(request: SampleRequest, adapter: str | None, text: str) -> Hashable:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from illume_plugin.base_model import Prompts
 from illume_plugin.generation.stopping import never
 from illume_plugin.generation.vllm.chat import CHAT, blind_prompts, messages
-from illume_plugin.generation.vllm.client import VllmClient
+from illume_plugin.generation.vllm.client import Body, VllmClient
 from illume_plugin.generation.vllm.likelihood import Memory, Reply
+from illume_plugin.generation.vllm.pictures import data_url
 from illume_plugin.scoring.score import scores_of
-from illume_plugin.types import Blind, Scores
+from illume_plugin.types import Blind, Scores, Task
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +29,21 @@ log = logging.getLogger(__name__)
 _READ = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0, "add_generation_prompt": False}
 
 
+Ask = Callable[[str | None, Sequence[Body], Callable[[], bool]], list[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """A rationale to be scored.
 
     Attributes:
-        picture: of its task, as a data URL.
+        image: picture of its task, a local file.
         key: under which the server's own words on it are remembered.
     """
 
-    question: str
-    answer: str
+    task: Task
     text: str
-    picture: str
+    image: Path
     key: Hashable
 
 
@@ -47,33 +51,36 @@ class Reader:
     """Scores rationales with what a server tells.
 
     Args:
+        ask: sends bodies of chats to the model with an adapter, None without one; gives the answers.
         reads: whether the server may be asked for log-probabilities of prompts.
 
     Attributes:
         memory: what it told of the texts that it drew.
     """
 
-    def __init__(self, client: VllmClient, prompts: Prompts, memory: Memory, *, reads: bool) -> None:
+    def __init__(
+        self, client: VllmClient, ask: Ask, prompts: Prompts, memory: Memory, *, reads: bool
+    ) -> None:
         self.memory = memory
-        self._client, self._reads = client, reads
+        self._client, self._ask, self._reads = client, ask, reads
         self._prompts, self._blind = prompts, blind_prompts(prompts)
         self._said = False
 
     def score(
-        self, model: str, told: Sequence[Told], *, blind: bool, stop: Callable[[], bool] = never
+        self, adapter: str | None, told: Sequence[Told], *, blind: bool, stop: Callable[[], bool] = never
     ) -> list[Scores | None]:
-        """Scores by the model of that server name; None where the server does not tell enough.
+        """Scores by the model with an adapter; None where the server does not tell enough.
 
         Args:
             blind: read them without the picture too, for `i2c` and `pmi`.
         """
-        replies = [Reply.of(self._prompts, one.question, one.answer, one.text) for one in told]
+        replies = [Reply.of(self._prompts, one.task.question, one.task.answer, one.text) for one in told]
         seen = [reply.drawn(self.memory.get(one.key)) for reply, one in zip(replies, told, strict=True)]
         missing = [i for i, one in enumerate(seen) if one is None]
         some = [told[i] for i in missing], [replies[i] for i in missing]
-        for i, read in zip(missing, self._read(model, *some, stop, pictured=True), strict=True):
+        for i, read in zip(missing, self._read(adapter, *some, stop, pictured=True), strict=True):
             seen[i] = read
-        unseen = self._read(model, told, replies, stop, pictured=False) if blind else [None] * len(told)
+        unseen = self._read(adapter, told, replies, stop, pictured=False) if blind else [None] * len(told)
         return [
             scores_of(reply.branch, with_it, without, Blind.TEXT if without else None) if with_it else None
             for reply, with_it, without in zip(replies, seen, unseen, strict=True)
@@ -81,7 +88,7 @@ class Reader:
 
     def _read(
         self,
-        model: str,
+        adapter: str | None,
         told: Sequence[Told],
         replies: Sequence[Reply],
         stop: Callable[[], bool],
@@ -89,10 +96,11 @@ class Reader:
         pictured: bool,
     ) -> list[list[float] | None]:
         """log P of each text's tokens, with its picture or without; None where the server does not tell."""
-        bodies = [{"model": model, "messages": self._chat(one, pictured), **_READ} for one in told]
-        answers: list[Any] = (
-            self._client.post_all(CHAT, bodies, stop=stop) if self._reads else [{}] * len(told)
-        )
+        answers: list[Any] = [{}] * len(told)
+        if self._reads:
+            urls = {image: data_url(image) for image in {one.image for one in told}} if pictured else {}
+            bodies = [{"messages": self._chat(one, urls.get(one.image)), **_READ} for one in told]
+            answers = self._ask(adapter, bodies, stop)
         found = self._client.read(
             CHAT,
             lambda: [
@@ -110,7 +118,6 @@ class Reader:
             )
         return found
 
-    def _chat(self, told: Told, pictured: bool) -> list[dict[str, Any]]:
-        prompts = self._prompts if pictured else self._blind
-        ours = prompts.told_messages(told.question, told.answer, told.text)
-        return messages(ours, told.picture)
+    def _chat(self, told: Told, picture: str | None) -> list[dict[str, Any]]:
+        prompts = self._prompts if picture else self._blind
+        return messages(prompts.told_messages(told.task.question, told.task.answer, told.text), picture or "")

@@ -301,7 +301,9 @@ def test_the_key_is_sent_and_never_logged(caplog: pytest.LogCaptureFixture) -> N
     server.routes["GET", "/x"] = lambda asked: Answer(
         200 if asked.headers["Authorization"] == f"Bearer {KEY}" else 401
     )
-    caplog.set_level(logging.DEBUG)  # httpx and httpcore too
+    # Another test may have silenced some of them.
+    for name in ("", "httpx", "httpcore.connection", "httpcore.http11"):
+        caplog.set_level(logging.DEBUG, name)
     client = VllmClient(server.url, api_key=KEY, limits=Limits(attempts=2, first_wait_s=0))
     try:
         client.get("/x")

@@ -74,15 +74,15 @@ FITTING_SHARES = {
 #: What the shipped weights were made with.
 SHIPPED = Recipe(
     fitting=160_000,
-    mixed=120_000,
+    mixed=160_000,
     mixes={kind: Mix.with_fitting(share) for kind, share in FITTING_SHARES.items()},
     pictures=400,
     sight_steps=1000,
     joining_pictures=5000,
     joining_steps=3000,
     answering=Course("answers", steps=1200, batch=96, rate=2e-3, explain=False),
-    explaining=Course("rationales", steps=1000, batch=96, rate=2e-3, explain=True),
-    unlearning=Course("mixed rationales", steps=1500, batch=96, rate=2e-3, explain=True),
+    explaining=Course("rationales", steps=1600, batch=96, rate=2e-3, explain=True),
+    unlearning=Course("mixed rationales", steps=2600, batch=96, rate=2e-3, explain=True),
 )
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 LS := .venv-labelstudio/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: help install demo test test-fast lint format vllm-test screenshots bench-quality results clean browser
+.PHONY: help install demo test test-fast lint format vllm-test screenshots bench bench-full bench-quality results clean browser
 
 help:
 	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
@@ -13,6 +13,8 @@ help:
 	@echo "make vllm-test    the same model on a real vLLM server on this machine's CPU (x86; 4 GB of packages)"
 	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
 	@echo "make screenshots  run the live test and put its pictures into docs/"
+	@echo "make bench        speed of sampling, scoring and switching against others, small (under 10 minutes)"
+	@echo "make bench-full   the same in full, vLLM and half an hour under load (2 hours), and benchmarks/RESULTS.md"
 	@echo "make bench-quality  the loop against written rationales on the picture world, small (under 30 minutes)"
 	@echo "make results      the same in full, 5 seeds (hours), and docs/results.md written from it"
 	@echo "make clean        remove the environments and caches (not the demo's data in .demo)"
@@ -77,6 +79,14 @@ vllm-test: .venv/.installed .venv-vllm/.installed
 
 screenshots: install browser
 	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py
+
+bench: .venv/.installed
+	@$(BIN)/python benchmarks/sampling.py --quick --only P1,P3,P8 --json results/sampling-quick.json
+
+bench-full: .venv/.installed .venv-vllm/.installed
+	@$(BIN)/python benchmarks/sampling.py --json results/sampling.json
+	@$(BIN)/python benchmarks/soak.py --json results/soak.json --svg results/soak.svg
+	@$(BIN)/python benchmarks/speed_page.py results/sampling.json results/soak.json
 
 bench-quality: .venv/.installed
 	@$(BIN)/python benchmarks/quality.py --size small --seeds 0 --json results/quality-small.json

@@ -37,10 +37,16 @@ class Check:
     todo: str = ""
 
 
-def examine(service: Service) -> Iterator[Check]:
-    """Run all checks, each as far as the ones before it allow."""
+def examine(service: Service, *, model: bool = True) -> Iterator[Check]:
+    """Run all checks, each as far as the ones before it allow.
+
+    Args:
+        model: load the base model (or meet the vLLM server) too: seconds, or minutes for a large one.
+    """
     settings = service.settings
     yield _backend_answers(settings)
+    if model:
+        yield _model(service)
     if service.label_studio is None:
         yield _failure("token", _error_of(settings.token))
         return
@@ -88,6 +94,22 @@ def _backend_answers(settings: Settings) -> Check:
             "another program may hold the port: choose another one with ILLUME_PORT and ILLUME_BACKEND_URL",
         )
     return Check("backend", Outcome.OK, f"answers at {settings.backend_url}")
+
+
+def _model(service: Service) -> Check:
+    """How this machine would sample; the process that serves has a model of its own."""
+    try:
+        generator = service.engine.generator()
+        facts = generator.facts()
+    except IllumeError as error:
+        return _failure("model", error)
+    detail = (
+        f"{service.settings.base_model} on {facts.place}, {generator.rows} rows at a time; decoding: "
+        f"{facts.decoding}; scoring: {facts.scoring}; without the picture: {facts.blind}"
+    )
+    if facts.concern:
+        return Check("model", Outcome.WARNING, detail, f"slower or less than it could be: {facts.concern}")
+    return Check("model", Outcome.OK, detail)
 
 
 def _label_studio_answers(label_studio: LabelStudio) -> Iterator[Check]:

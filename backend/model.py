@@ -11,13 +11,14 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from backend.service import Service
 from backend.settings import load_settings
 from illume_plugin.errors import BadRequestError, IllumeError
+from illume_plugin.generation.stopping import never
 from illume_plugin.types import BASE_VERSION
 
 log = logging.getLogger(__name__)
@@ -108,17 +109,23 @@ class IllumeBackend(LabelStudioMLBase):  # type: ignore[misc]
         self.set("model_version", version)
 
     def predict(
-        self, tasks: Sequence[Mapping[str, Any]], context: Mapping[str, Any] | None = None, **_: Any
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        context: Mapping[str, Any] | None = None,
+        *,
+        gone: Callable[[], bool] = never,
+        **_: Any,
     ) -> list[dict[str, Any]]:
         """One prediction per task, in order; an item without a `result` says why there is none.
 
         Args:
             tasks: Label Studio's tasks: {"id", "data", "project", ...}.
             context: what the annotator has on screen, for interactive calls.
+            gone: whether nobody waits for the answer any more; asked now and then.
             **_: login, password and whatever else the caller's version sends.
         """
         project_id = self._project(tasks)
-        return self.engine().predict(project_id, self.label_config, tasks, context)
+        return self.engine().predict(project_id, self.label_config, tasks, context, gone=gone)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Take one event: 2.x calls fit(event, data), 1.0.9 fit((), event=, data=, job_id=)."""

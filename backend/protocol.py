@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
+from backend.clients import gone
 from backend.model import IllumeBackend, project_number
 from backend.service import Service
 from illume_plugin.errors import BadRequestError
@@ -91,7 +92,7 @@ def predict() -> Response:
     if context is not None and not isinstance(context, dict):
         raise BadRequestError("params.context must be an object or null.")
     backend = _backend(_project_id(body), _text(body, "label_config"))
-    return jsonify(results=backend.predict(tasks, context=context))
+    return jsonify(results=backend.predict(tasks, context=context, gone=gone(request.environ)))
 
 
 @blueprint.route("/versions", methods=["GET", "POST"])

@@ -17,7 +17,7 @@ from typing import Any
 from backend.child import TrainingChild
 from backend.sampling import base_model_source
 from backend.service import Service
-from illume_plugin.dataset import build_training_set, refuse
+from illume_plugin.dataset import build_training_set, content_of, refuse
 from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError
 from illume_plugin.gate import decide
 from illume_plugin.label_config import parse_label_config, read_task
@@ -36,12 +36,10 @@ from illume_plugin.types import (
     AdapterMeta,
     GateDecision,
     GateVerdict,
-    JudgedTask,
     Project,
     Run,
     RunState,
     Task,
-    TrainingRow,
     TrainingSet,
 )
 
@@ -144,10 +142,7 @@ class Retrain:
         return training_set, pictures
 
     def _keep(self, run: Run, training_set: TrainingSet) -> None:
-        content = {
-            "rows": [asdict(row) for row in training_set.rows],
-            "held_out": [asdict(task) for task in training_set.held_out],
-        }
+        content = content_of(training_set)
         with self.service.store.write() as conn:
             now = self.service.clock()
             parent = projects.get(conn, run.project_id).active_version
@@ -200,8 +195,7 @@ class Retrain:
 
     def _pictures(self, run: Run, training_set: TrainingSet) -> tuple[dict[str, Path], set[int]]:
         """(image URL -> local file, ids of tasks whose picture cannot be had)."""
-        items: tuple[TrainingRow | JudgedTask, ...] = (*training_set.rows, *training_set.held_out)
-        wanted = {item.task_id: item.image for item in items}
+        wanted = {record.task_id: record.image for record in training_set.records}
         found: dict[str, Path] = {}
         lost: set[int] = set()
         last = time.monotonic()

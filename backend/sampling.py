@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from backend.adapters import LoadedAdapters
 from backend.settings import Settings
 from illume_plugin.errors import IllumeError, TaskError, UnavailableError
 from illume_plugin.generation.generator import Generator, SampleRequest
-from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.plan import SamplingPlan, SentenceSearch, Strategy, not_on_a_server
 from illume_plugin.generation.stopping import never
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
@@ -43,12 +44,31 @@ class Sampled:
 
 
 def sampling_plan(settings: Settings) -> SamplingPlan:
-    """The sampling plan that the settings ask for."""
+    """The sampling plan that the settings ask for.
+
+    Raises:
+        SettingsError: they do not go together.
+    """
+    searching = settings.strategy is Strategy.SENTENCE_SEARCH
+    if searching and settings.vllm_url:
+        raise not_on_a_server()
     return SamplingPlan(
         temperatures=settings.temperatures,
         samples=settings.samples,
         max_new_tokens=settings.max_new_tokens,
         limit=settings.candidates,
+        suffixes=settings.suffixes,
+        search=_search(settings) if searching else None,
+    )
+
+
+def _search(settings: Settings) -> SentenceSearch:
+    return SentenceSearch(
+        sentences=settings.search_sentences,
+        best=settings.search_best,
+        worst=settings.search_worst,
+        max_sentences=settings.search_max_sentences,
+        relevance_weight=settings.relevance_weight,
     )
 
 
@@ -228,16 +248,20 @@ class Sampler:
         sets = {}
         if requests:
             with self.engine.adapters.using(project.project_id, version) as adapter:
-                found = propose(
-                    self.engine.generator(),
+                found, failed = _each(
                     requests,
-                    self.plan,
-                    replace(self.choice, limit=min(self.plan.limit, config.slots)),
-                    adapter=adapter,
-                    encoder=self.engine.encoder(),
-                    stop=stop,
+                    partial(
+                        propose,
+                        self.engine.generator(),
+                        plan=self.plan,
+                        choice=replace(self.choice, limit=min(self.plan.limit, config.slots)),
+                        adapter=adapter,
+                        encoder=self.engine.encoder(),
+                        stop=stop,
+                    ),
                 )
-            for request, proposal in zip(requests, found, strict=True):
+            problems |= failed
+            for request, proposal in found:
                 candidate_set = arrange(
                     proposal.chosen,
                     project_id=project.project_id,
@@ -250,7 +274,7 @@ class Sampler:
                     sets[request.task.task_id] = candidate_set
                 else:
                     problems[request.task.task_id] = _nothing_usable(request.task, proposal.dropped)
-            _log_dropped(project.project_id, found)
+            _log_dropped(project.project_id, [proposal for _, proposal in found])
         return self._keep(project, sets, problems), problems
 
     def _requests(
@@ -283,6 +307,20 @@ class Sampler:
                     now=now,
                 )
             return {task_id: candidates.put(conn, found, now=now) for task_id, found in sets.items()}
+
+
+def _each(
+    requests: Sequence[SampleRequest], ask: Callable[[Sequence[SampleRequest]], Sequence[Proposal]]
+) -> tuple[list[tuple[SampleRequest, Proposal]], dict[int, IllumeError]]:
+    """What `ask` proposes for each task, and why not for the others: one bad task spoils no other's batch."""
+    try:
+        return list(zip(requests, ask(requests), strict=True)), {}
+    except TaskError as error:
+        if len(requests) == 1:
+            return [], {requests[0].task.task_id: error}
+    middle = len(requests) // 2
+    first, second = _each(requests[:middle], ask), _each(requests[middle:], ask)
+    return first[0] + second[0], first[1] | second[1]
 
 
 def too_late() -> UnavailableError:

@@ -13,6 +13,7 @@ from backend.sampling import Engine, Sampled, Sampler, choice_of, sampling_plan
 from backend.scheduling import Priority, Scheduler
 from backend.settings import Settings
 from illume_plugin.errors import BadRequestError, IllumeError, TooLargeError, UnavailableError
+from illume_plugin.generation.stopping import never
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
 from illume_plugin.labelstudio import LabelStudio
@@ -25,7 +26,7 @@ from illume_plugin.types import BASE_VERSION, CandidateSet, Json, Project, Run
 log = logging.getLogger(__name__)
 
 #: /predict calls that may sample live or wait for it at once; more are told to come back.
-LIVE_CALLS = 6
+LIVE_CALLS = 24
 
 
 class Service:
@@ -116,10 +117,15 @@ class Service:
         label_config: str | None,
         tasks: Sequence[Mapping[str, Any]],
         context: Mapping[str, Any] | None = None,
+        *,
+        gone: Callable[[], bool] = never,
     ) -> list[dict[str, Json]]:
         """One item per task, in order: a prediction, or `{"error": reason}` without a result.
 
         Label Studio stores nothing for an item without a result, so the task opens and is asked for again.
+
+        Args:
+            gone: asked now and then; true ends the sampling, because nobody reads the answer any more.
 
         Raises:
             BadRequestError: a task has no id or no data.
@@ -136,7 +142,7 @@ class Service:
             answer = answer_context(config, project.active_version, context)
             if answer is not None:
                 return [answer for _ in tasks]
-        found = self._candidates(project, data)
+        found = self._candidates(project, data, gone)
         items = {
             task_id: self._item(project, found.sets[task_id])
             if task_id in found.sets
@@ -146,7 +152,9 @@ class Service:
         self._note_given(project, list(found.sets))
         return [items[task["id"]] for task in tasks]
 
-    def _candidates(self, project: Project, data: Mapping[int, Mapping[str, Any]]) -> Sampled:
+    def _candidates(
+        self, project: Project, data: Mapping[int, Mapping[str, Any]], gone: Callable[[], bool]
+    ) -> Sampled:
         stored = self.sampler.stored(project, list(data))
         missing = {task_id: fields for task_id, fields in data.items() if task_id not in stored}
         if not missing:
@@ -164,7 +172,9 @@ class Service:
                 f"{LIVE_CALLS} calls are sampling already.", todo="Ask again in a few seconds."
             )
         try:
-            sampled = self.scheduler.sample(project, missing, priority=Priority.OPEN, deadline=deadline)
+            sampled = self.scheduler.sample(
+                project, missing, priority=Priority.OPEN, deadline=deadline, gone=gone
+            )
         finally:
             self._live.release()
         return Sampled({**stored, **sampled.sets}, sampled.problems)

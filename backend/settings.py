@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from illume_plugin.errors import SettingsError
+from illume_plugin.generation.plan import Strategy
 
 TOML_FILE = "illume.toml"
 #: Environment variable that names another settings file.
@@ -81,6 +82,19 @@ class Settings(BaseSettings):
         (0.3, 0.6, 0.9), description="sampling temperatures, comma separated"
     )
     samples: int = Field(5, ge=1, le=64, description="samples per temperature")
+    suffixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="further wordings of the rationale prompt, separated by vertical bars: 'because' for"
+        " plain models, questions for chat models; each is sampled beside the model's own",
+    )
+    strategy: Strategy = Field(
+        Strategy.SAMPLE,
+        description="sample: each rationale in one go; sentence_search: CSR's search (not with vllm_url)",
+    )
+    search_sentences: int = Field(5, ge=1, le=50, description="search: next sentences behind each open path")
+    search_best: int = Field(1, ge=1, le=10, description="search: best paths that stay open")
+    search_worst: int = Field(2, ge=0, le=10, description="search: worst paths that stay open")
+    search_max_sentences: int = Field(4, ge=1, le=50, description="search: sentences of a rationale")
     max_new_tokens: int = Field(100, ge=1, le=1000, description="longest rationale, tokens")
     candidates: int = Field(6, ge=1, le=10, description="candidates shown per task")
     trade_off: float = Field(
@@ -123,6 +137,16 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return (
             tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+    @field_validator("suffixes", mode="before")
+    @classmethod
+    def _split_suffixes(cls, value: Any) -> Any:
+        """Questions hold commas."""
+        return (
+            tuple(part.strip() for part in value.split("|") if part.strip())
             if isinstance(value, str)
             else value
         )

@@ -6,10 +6,8 @@ The figure belongs to `benchmarks/sampling.py`; alone, for a look: python benchm
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads that spin cost others their time
@@ -17,14 +15,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads tha
 import click
 import shapes
 import torch
+from figures import Figure, clocked, in_turns, line, ratio
+from setting import Setting
 
+from illume_plugin.generation import SamplingPlan
 from illume_plugin.scoring import Mode
 from illume_plugin.scoring.content import i2c, pmi
 from illume_plugin.scoring.passes import plain_logprobs, read_prompt, tree_logprobs
 from illume_plugin.scoring.tree import Tokens, TokenTree
 
-Figures = list[tuple[float, float, float]]
-Work = Callable[[], Figures]
+Scores = list[tuple[float, float, float]]
+Work = Callable[[], Scores]
+GOAL = 10.0
 
 #: Share of the tokens of the embedded model's distinct draws (60 tasks, 11 each, T from 0.3 to 0.9) that
 #: are nodes of their tree; the rest stands in a beginning that several draws have in common.
@@ -71,11 +73,11 @@ def works(
     }
     candidates = pool.candidates()
 
-    def peer() -> Figures:
-        return figures(*(plain_logprobs(model, prompt, candidates) for prompt in (seen, blind)))
+    def peer() -> Scores:
+        return scores(*(plain_logprobs(model, prompt, candidates) for prompt in (seen, blind)))
 
-    def ours() -> Figures:
-        return figures(
+    def ours() -> Scores:
+        return scores(
             *(
                 tree_logprobs(model, read_prompt(model, prompt), candidates, tokens_at_a_time=1024)
                 for prompt in (seen, blind)
@@ -87,45 +89,22 @@ def works(
     return peer, ours, {**detail, "mode": Mode.TREE.value}
 
 
-def figures(seen: Sequence[Sequence[float]], blind: Sequence[Sequence[float]]) -> Figures:
+def scores(seen: Sequence[Sequence[float]], blind: Sequence[Sequence[float]]) -> Scores:
     """log-probability, i2c and pmi of every candidate."""
     pairs = zip(seen, blind, strict=True)
     return [(sum(one) / len(one), i2c(one, other), pmi(one, other)) for one, other in pairs]
 
 
-def paired(peer: Work, ours: Work, repeats: int) -> tuple[list[float], list[float], float]:
-    """Seconds of the peer and ours in every repeat, after one that is not counted; and how far they differ.
+def against_plain_rows(shape: shapes.Shape, setting: Setting, pool: Pool | None = None) -> Figure:
+    """P3, as it is written: the peer's time over ours.
 
-    The difference is the largest one in mean log-probability per token, in nats.
+    `largest_difference` in its detail is that of the mean log-probability per token, in nats.
     """
-    times: dict[Work, list[float]] = {peer: [], ours: []}
-    found: dict[Work, Figures] = {}
+    peer, ours, detail = works(setting.sized(shape), setting.dtype, setting.device, pool or Pool())
     with torch.inference_mode():
-        for repeat in range(repeats + 1):
-            for work in (peer, ours) if repeat % 2 else (ours, peer):
-                start = time.perf_counter()
-                found[work] = work()
-                times[work].append(time.perf_counter() - start)
-    gap = max(abs(a[0] - b[0]) for a, b in zip(found[peer], found[ours], strict=True))
-    return times[peer][1:], times[ours][1:], gap
-
-
-def scoring(
-    shape: shapes.Shape, *, dtype: torch.dtype, device: str, repeats: int, pool: Pool | None = None
-) -> dict[str, Any]:
-    """P3, as it is written: the peer's time over ours."""
-    peer, ours, detail = works(shape, dtype, device, pool or Pool())
-    peers, own, gap = paired(peer, ours, repeats)
-    ratios = [a / b for a, b in zip(peers, own, strict=True)]
-    return {
-        "median": median(ratios),
-        "min": min(ratios),
-        "max": max(ratios),
-        "n": len(ratios),
-        "goal": 10,
-        "higher_is_better": True,
-        "detail": {**detail, "peer_seconds": peers, "our_seconds": own, "largest_difference": gap},
-    }
+        gap = max(abs(a[0] - b[0]) for a, b in zip(peer(), ours(), strict=True))
+        peers, own = in_turns(clocked(peer), clocked(ours), setting.repeats)
+    return ratio(peers, own, goal=GOAL, detail={**detail, "largest_difference": gap})
 
 
 @click.command(help=(__doc__ or "").split("\n")[0])
@@ -134,18 +113,11 @@ def scoring(
 @click.option("--repeats", default=5, show_default=True)
 def main(device: str, dtype: str, repeats: int) -> None:
     """Measure and print: candidates with beginnings in common, and with nothing in common."""
+    setting = Setting(device, getattr(torch, dtype), repeats, None, SamplingPlan.paper())
     for name, own in (("beginnings in common", OWN_SHARE), ("nothing in common", 1.0)):
         for shape in (shapes.MEDIUM, shapes.MEDIUM_LONG):
-            found = scoring(
-                shape, dtype=getattr(torch, dtype), device=device, repeats=repeats, pool=Pool(own=own)
-            )
-            detail = found["detail"]
-            click.echo(
-                f"{shape.name:12} {name:21} {found['median']:6.2f}x ({found['min']:.2f}-{found['max']:.2f}, "
-                f"n = {found['n']}) {median(detail['peer_seconds']):.2f} s / "
-                f"{median(detail['our_seconds']):.2f} s, {detail['nodes']} nodes, "
-                f"difference {detail['largest_difference']:.1g}"
-            )
+            found = against_plain_rows(shape, setting, Pool(own=own))
+            click.echo(f"{shape.name:12} {name:21} {line('P3', found)}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ class Shape:
     def picture_tokens(self) -> int:
         """Tokens that one picture becomes."""
         return self.tiles * (self.tile // 16) ** 2
+
+    def with_layers(self, layers: int) -> Shape:
+        """The same shape with another number of layers in the text model."""
+        return replace(self, layers=layers)
 
     def model(self, dtype: torch.dtype, device: str) -> Any:
         """The model, weights drawn anew from the same seed."""

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
+from illume_plugin.contrast import build_contrast
 from illume_plugin.errors import RunError
-from illume_plugin.identity import content_bits, content_hash, wording
-from illume_plugin.types import JudgedTask, Preference, Task, TrainingRow, TrainingSet, Verdict
-
-
-@dataclass(slots=True)
-class _Votes:
-    """What all annotators together said of one wording on one task."""
-
-    fits: int = 0
-    unfits: int = 0
-    spellings: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def text(self) -> str:
-        """The spelling that was judged most often, of equals the first in order of text."""
-        return min(self.spellings, key=lambda spelling: (-self.spellings[spelling], spelling))
-
-    @property
-    def weight(self) -> float:
-        """Share of annotators who say that it fits."""
-        return self.fits / (self.fits + self.unfits)
+from illume_plugin.examples import ObjectiveName
+from illume_plugin.feedback import build_feedback
+from illume_plugin.identity import content_bits, content_hash
+from illume_plugin.pairs import PairRules, build_labels, build_pairs
+from illume_plugin.types import CandidateSet, Json, JudgedTask, Preference, Task, TrainingRow, TrainingSet
+from illume_plugin.votes import TaskVotes, count_votes
 
 
 def is_held_out(task: Task, fraction: float = 0.2) -> bool:
@@ -48,6 +34,10 @@ def build_training_set(
     answer_only_ratio: float = 10,
     weigh_agreement: bool = True,
     seed: int = 0,
+    objectives: Collection[ObjectiveName] = (ObjectiveName.ILLUME,),
+    candidate_sets: Sequence[CandidateSet] = (),
+    negatives: Mapping[int, Collection[str]] | None = None,
+    rules: PairRules | None = None,
 ) -> TrainingSet:
     """Put together what a run trains on and what it is evaluated on, whatever order the inputs come in.
 
@@ -61,8 +51,12 @@ def build_training_set(
         answer_only_ratio: answer-only rows per accepted rationale, at most.
         weigh_agreement: no: an accepted rationale has weight 1, however narrow the majority.
         seed: chooses the answer-only rows.
+        objectives: those that are on; the records of the others stay empty. The rows are always there.
+        candidate_sets: for automatic pairs, see `build_pairs`, and for contrast, see `build_contrast`.
+        negatives, rules: see `build_pairs`.
     """
-    votes = _count(p for p in preferences if p.project_id == project_id)
+    preferences = [each for each in preferences if each.project_id == project_id]
+    votes = count_votes(preferences)
     by_id = {task.task_id: task for task in sorted(tasks, key=_by_content) if task.project_id == project_id}
     mine = by_id.values()
     held_out = tuple(
@@ -74,8 +68,34 @@ def build_training_set(
         accepted = [replace(row, weight=1.0) for row in accepted]
     answer_only = _answer_only_rows(training, accepted, int(answer_only_ratio * len(accepted)), seed)
     rows = tuple(sorted([*accepted, *answer_only], key=_by_task))
-    content = {"rows": [asdict(row) for row in rows], "held_out": [asdict(task) for task in held_out]}
-    return TrainingSet(project_id, rows, held_out, content_hash(content))
+    built = _with_objectives(
+        TrainingSet(project_id, rows, held_out, ""),
+        objectives,
+        training,
+        preferences,
+        candidate_sets=[each for each in candidate_sets if each.project_id == project_id],
+        negatives=negatives,
+        rules=rules,
+        weigh_agreement=weigh_agreement,
+    )
+    return replace(built, content_hash=content_hash(content_of(built)))
+
+
+def content_of(training_set: TrainingSet) -> dict[str, Json]:
+    """What the hash of a training set is over, as JSON.
+
+    Records of an objective are named only where there are some, so that a set without them has the hash
+    that it had before there were other objectives.
+    """
+    always: dict[str, Sequence[Any]] = {"rows": training_set.rows, "held_out": training_set.held_out}
+    where_any: dict[str, Sequence[Any]] = {
+        "pairs": training_set.pairs,
+        "labels": training_set.labels,
+        "feedback": training_set.feedback,
+        "contrast": training_set.contrast,
+    }
+    named = always | {name: records for name, records in where_any.items() if records}
+    return {name: [asdict(record) for record in records] for name, records in named.items()}
 
 
 def refuse(training_set: TrainingSet, *, minimum_accepted: int = 1) -> None:
@@ -95,22 +115,40 @@ def refuse(training_set: TrainingSet, *, minimum_accepted: int = 1) -> None:
     )
 
 
-def _count(preferences: Iterable[Preference]) -> Mapping[int, Mapping[str, _Votes]]:
-    """Task id -> wording -> votes. A preference that is given twice counts once."""
-    votes: dict[int, dict[str, _Votes]] = {}
-    for preference in set(preferences):
-        of_task = votes.setdefault(preference.task_id, {})
-        counted = of_task.setdefault(wording(preference.text), _Votes())
-        counted.spellings[preference.text] += 1
-        if preference.verdict is Verdict.FITS:
-            counted.fits += 1
-        else:
-            counted.unfits += 1
-    return votes
+def _with_objectives(
+    built: TrainingSet,
+    objectives: Collection[ObjectiveName],
+    training: Sequence[Task],
+    preferences: Sequence[Preference],
+    *,
+    candidate_sets: Sequence[CandidateSet],
+    negatives: Mapping[int, Collection[str]] | None,
+    rules: PairRules | None,
+    weigh_agreement: bool,
+) -> TrainingSet:
+    if ObjectiveName.DPO in objectives:
+        pairs = build_pairs(
+            training,
+            preferences,
+            candidate_sets=candidate_sets,
+            negatives=negatives,
+            rules=rules,
+            weigh_agreement=weigh_agreement,
+        )
+        built = replace(built, pairs=pairs)
+    if ObjectiveName.KTO in objectives:
+        labels = build_labels(training, preferences, pairs=built.pairs, weigh_agreement=weigh_agreement)
+        built = replace(built, labels=labels)
+    if ObjectiveName.DRESS in objectives:
+        feedback = build_feedback(training, preferences, weigh_agreement=weigh_agreement)
+        built = replace(built, feedback=feedback)
+    if ObjectiveName.CONTRAST in objectives:
+        built = replace(built, contrast=build_contrast(training, preferences, candidate_sets))
+    return built
 
 
-def _accepted_rows(task: Task, votes: Mapping[str, _Votes]) -> list[TrainingRow]:
-    return [_row(task, each.text, each.weight) for each in votes.values() if each.fits > each.unfits]
+def _accepted_rows(task: Task, votes: TaskVotes) -> list[TrainingRow]:
+    return [_row(task, each.text, each.fit_share) for each in votes.values() if each.accepted]
 
 
 def _answer_only_rows(
@@ -123,9 +161,9 @@ def _answer_only_rows(
     return [_row(task) for task in drawn]
 
 
-def _judged(task: Task, votes: Mapping[str, _Votes]) -> JudgedTask:
-    fits = sorted(each.text for each in votes.values() if each.fits > each.unfits)
-    unfits = sorted(each.text for each in votes.values() if each.fits < each.unfits)
+def _judged(task: Task, votes: TaskVotes) -> JudgedTask:
+    fits = sorted(each.text for each in votes.values() if each.accepted)
+    unfits = sorted(each.text for each in votes.values() if each.refused)
     return JudgedTask(task.task_id, task.image, task.question, task.answer, tuple(fits), tuple(unfits))
 
 

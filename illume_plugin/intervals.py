@@ -33,11 +33,11 @@ def of_mean(values: Sequence[float]) -> Metric:
     n, mean = len(values), fmean(values)
     if n == 1:
         return Metric(mean, float("-inf"), float("inf"), n)
-    half = _t95(n - 1) * stdev(values) / n**0.5
+    half = student_t95(n - 1) * stdev(values) / n**0.5
     return Metric(mean, mean - half, mean + half, n)
 
 
-def _t95(degrees: int) -> float:
+def student_t95(degrees: int) -> float:
     """The 97.5 % quantile of Student's distribution: from the table, beyond it by Cornish and Fisher."""
     if degrees <= len(_T95):
         return _T95[degrees - 1]

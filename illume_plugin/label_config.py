@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,9 +25,19 @@ CANDIDATES = "cand"
 FITS = "fits"
 OWN = "own"
 BEST = "best"
+HELPFUL = "helpful"
+HONEST = "honest"
+HARMLESS = "harmless"
+CRITIQUE = "critique"
+REFINE = "refine"
+#: Finished rounds of candidates, one JSON object each; written by the answer to an interactive call.
+LOG = "log"
 
 #: The choice of `fits` that says: none of the candidates fits.
 NONE_FITS = "none"
+
+#: No base model reads more; what is longer is somebody's file, not a question.
+MAX_CHARACTERS = 100_000
 
 _VARIABLE = re.compile(r"\$([^\W\d]\w*)")
 
@@ -165,7 +176,7 @@ def read_task(config: LabelConfig, project_id: int, task_id: int, data: Mapping[
     number becomes its text.
 
     Raises:
-        TaskError: something is missing, blank, or not a text; all of it is named at once.
+        TaskError: something is missing, blank, far too long, or not a text; all of it is named at once.
     """
     if not isinstance(data, Mapping):
         raise _task_refusal(task_id, [f"its data is not an object ({data!r:.40})"])
@@ -182,12 +193,20 @@ def _data_problem(data: Mapping[str, Json], key: str, *, number_is_text: bool) -
     if key not in data:
         return f'"{key}" is missing'
     value = data[key]
+    if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+        return f'"{key}" has {len(value)} characters, more than {MAX_CHARACTERS}'
     if isinstance(value, str):
-        return "" if value.strip() else f'"{key}" is blank'
+        return "" if any(map(_is_seen, value)) else f'"{key}" is blank'
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
     if number and number_is_text:
         return ""
     return f'"{key}" is not a text ({value!r:.40})'
+
+
+def _is_seen(letter: str) -> bool:
+    """Whether a letter shows: no space, control, mark of direction or half of a pair."""
+    kind = unicodedata.category(letter)
+    return kind[0] != "Z" and kind not in {"Cc", "Cf", "Cs"}
 
 
 def _task_refusal(task_id: int, problems: list[str]) -> TaskError:

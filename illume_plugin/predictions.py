@@ -130,6 +130,7 @@ def _candidates_region(
         "texts": list(texts),
         "scores": [candidate.logprob_mean for candidate in shown],
         **_figures(shown),
+        **_sides(shown),
     }
     return {
         "id": "illume-cand",
@@ -152,6 +153,12 @@ def _figures(shown: tuple[Candidate, ...]) -> dict[str, Json]:
         for name, values in columns.items()
         if any(value is not None for value in values)
     }
+
+
+def _sides(shown: tuple[Candidate, ...]) -> dict[str, Json]:
+    """Row by row, which end of a sentence search a candidate is from; only where there was a search."""
+    sides = [candidate.searched.side if candidate.searched else None for candidate in shown]
+    return {"sides": [side and side.value for side in sides]} if any(sides) else {}
 
 
 def answer_context(config: LabelConfig, version: str, context: Json) -> dict[str, Json] | None:  # noqa: ARG001

@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Protocol
 
-from illume_plugin.generation.generator import Generator, SampleRequest
+from illume_plugin.errors import SettingsError
+from illume_plugin.generation.generator import Generator, SampleRequest, SentenceSearcher
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.generation.stopping import never
 from illume_plugin.selection import (
@@ -77,14 +78,16 @@ def propose(
 
     A candidate's rank comes from its likelihood per token by the adapter that drew it and, with an encoder,
     its relevance to the picture: it was sampled in one go, so it is one node of CSR's tree, and its siblings
-    are the task's other candidates.
+    are the task's other candidates. One that a search found has the rank of its path.
 
     Raises:
         ModelError: no adapter of that name is loaded.
         ImageError: a picture cannot be read.
         SamplingStopped: `stop`, which is asked between two tokens, said so.
+        SettingsError: the plan has a search, and the generator cannot search.
     """
-    cleaned = [clean(draws) for draws in generator.draw(requests, plan, adapter=adapter, stop=stop)]
+    drawn = _drawn(generator, requests, plan, adapter, encoder, stop)
+    cleaned = [clean(draws) for draws in drawn]
     kept = [each.kept for each in cleaned]
     scored = generator.score(requests, kept, adapter=adapter, blind=choice.blind)
     if encoder:
@@ -92,6 +95,25 @@ def propose(
     return [
         _proposal(candidates, each.dropped, choice) for candidates, each in zip(scored, cleaned, strict=True)
     ]
+
+
+def _drawn(
+    generator: Generator,
+    requests: Sequence[SampleRequest],
+    plan: SamplingPlan,
+    adapter: str | None,
+    encoder: Encoder | None,
+    stop: Callable[[], bool],
+) -> list[list[Candidate | None]]:
+    if plan.search is None:
+        return generator.draw(requests, plan, adapter=adapter, stop=stop)
+    if not isinstance(generator, SentenceSearcher):
+        raise SettingsError(
+            f"{type(generator).__name__} cannot search sentence by sentence.",
+            todo="Set ILLUME_STRATEGY=sample.",
+        )
+    relevances = encoder.relevances if encoder else None
+    return generator.search(requests, plan, adapter=adapter, relevances=relevances, stop=stop)
 
 
 def _with_relevance(
@@ -114,7 +136,10 @@ def _proposal(candidates: Sequence[Candidate], dropped: Sequence[Drop], choice: 
         [candidate.relevance for candidate in candidates],
         weight=choice.relevance_weight,
     )
-    ranked = [replace(candidate, rank=rank) for candidate, rank in zip(candidates, ranks, strict=True)]
+    ranked = [
+        replace(candidate, rank=candidate.searched.rank if candidate.searched else rank)
+        for candidate, rank in zip(candidates, ranks, strict=True)
+    ]
     chosen = choose(ranked, choice.limit, trade_off=choice.trade_off)
     left = [Drop(Reason.NOT_CHOSEN, None)] * (len(ranked) - len(chosen))
     return Proposal(chosen, counts([*dropped, *left]))

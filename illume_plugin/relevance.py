@@ -7,7 +7,7 @@ encoders share, so only ranks of them are used (`selection.ranking`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class ImageTextEncoder:
     device: torch.device
     longest: int
     pad_to_longest: bool
+    _seen: dict[tuple[Path, int], torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def relevances(
         self, images: Sequence[Path], texts: Sequence[Sequence[str]]
@@ -72,11 +73,26 @@ class ImageTextEncoder:
         flat = [(task, part) for task, some in enumerate(parts) for text in some for part in text]
         if not flat:
             return [[() for _ in some] for some in parts]
-        seen = self._encode(images, self._see)
+        seen = self._pictures(images)
         read = self._encode([part for _, part in flat], self._read)
         cosines = (seen[torch.tensor([task for task, _ in flat], device=self.device)] * read).sum(dim=-1)
         values = iter((100 * cosines).clamp(min=0).tolist())
         return [[tuple(islice(values, len(text))) for text in some] for some in parts]
+
+    def _pictures(self, images: Sequence[Path]) -> torch.Tensor:
+        """Unit vectors of pictures, shape (images, width); of those that were asked for last, from memory.
+
+        A search over sentences asks for the same pictures at every step.
+        """
+        keys = [(image, image.stat().st_mtime_ns if image.exists() else 0) for image in images]
+        known = {key: vector for key in keys if (vector := self._seen.get(key)) is not None}
+        new = [key for key in dict.fromkeys(keys) if key not in known]
+        if new:
+            vectors = self._encode([image for image, _ in new], self._see)
+            known |= dict(zip(new, vectors, strict=True))
+            self._seen.clear()
+            self._seen.update(known)
+        return torch.stack([known[key] for key in keys])
 
     def _encode(self, items: Sequence[Any], encode: Any) -> torch.Tensor:
         """Unit vectors, shape (items, width)."""

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from illume_plugin.examples import (
+    ContrastExample,
+    Example,
+    FeedbackExample,
+    LabelledRationale,
+    PreferencePair,
+)
+
 #: Version string of the untuned base model. Adapters are v0001, v0002, ...
 BASE_VERSION = "v0000"
 
@@ -68,6 +76,34 @@ class Scores:
     blind: Blind | None = None
 
 
+class Side(StrEnum):
+    """Which end of a sentence search a rationale is from."""
+
+    BEST = "best"
+    WORST = "worst"
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a sentence search (CSR, arXiv 2405.14622) made of one rationale while it was found.
+
+    Attributes:
+        rank: mean of `ranks`, the reward of its path, in [0, 1]; 1 is the best.
+        ranks: of each sentence, its calibrated rank among the sentences that were tried in its place.
+        logprobs: of each sentence, its log-probability in nats behind the prompt that it was drawn with
+            (R_T), the end token in the last one.
+        relevances: of each sentence, how well it goes with the picture, in [0, 100] (R_I); empty where there
+            was no image-text encoder, so that the likelihood ranked alone.
+        side: whether it is one of the best or of the worst rationales found behind its prompt; None between.
+    """
+
+    rank: float
+    ranks: tuple[float, ...]
+    logprobs: tuple[float, ...]
+    relevances: tuple[float, ...] = ()
+    side: Side | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One sampled rationale, how it came about, and what is thought of it. None: it was not scored.
@@ -78,6 +114,10 @@ class Candidate:
         relevance: how well the text goes with the picture by an image-text encoder, in [0, 100]: mean of
             `sentence_relevances`, which holds max(100 cosine, 0) of each sentence (CSR's R_I).
         rank: calibrated rank among the task's candidates, in [0, 1]; 1 is the best.
+        prompt: what it was drawn behind. A plan may have several prompts; scores are always behind the base
+            model's own one.
+        searched: how a sentence search found it; None for a text that was drawn in one go. Temperature and
+            seed are then those of its last sentence; the seed tells the path before it.
     """
 
     text: str
@@ -92,6 +132,7 @@ class Candidate:
     relevance: float | None = None
     sentence_relevances: tuple[float, ...] = ()
     rank: float | None = None
+    searched: Searched | None = None
 
     def with_scores(self, scores: Scores) -> Candidate:
         """The same candidate with what an adapter makes of it."""
@@ -149,6 +190,12 @@ class Preference:
     Attributes:
         position: 1-based row on screen; 0 for a rationale the annotator wrote.
         version: adapter that sampled the text; None when unknown or written by a person.
+        original: what an edited text was made from.
+        helpful, honest, harmless: stars from 1 to 4.
+        critique: what the annotator said is right or wrong with it.
+        turn: round of candidates in which it came up first, from 1.
+        before, refinement: from the second round on, the rationale of the round before that the annotator
+            wanted changed, and the change that was asked for.
     """
 
     project_id: int
@@ -161,6 +208,14 @@ class Preference:
     position: int
     version: str | None
     best: bool = False
+    original: str = ""
+    helpful: int | None = None
+    honest: int | None = None
+    harmless: int | None = None
+    critique: str = ""
+    turn: int = 1
+    before: str = ""
+    refinement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +263,31 @@ class JudgedTask:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """An immutable snapshot: what a run trains on, what it is evaluated on, and their hash."""
+    """An immutable snapshot: what a run trains on, what it is evaluated on, and their hash.
+
+    Attributes:
+        rows: for ILLUME's mixed loss.
+        pairs, labels, feedback, contrast: for the objectives DPO, KTO, DRESS and contrast.
+    """
 
     project_id: int
     rows: tuple[TrainingRow, ...]
     held_out: tuple[JudgedTask, ...]
     content_hash: str
+    pairs: tuple[PreferencePair, ...] = ()
+    labels: tuple[LabelledRationale, ...] = ()
+    feedback: tuple[FeedbackExample, ...] = ()
+    contrast: tuple[ContrastExample, ...] = ()
 
     @property
     def accepted(self) -> int:
         """Number of rows with an accepted rationale."""
         return sum(row.rationale is not None for row in self.rows)
+
+    @property
+    def records(self) -> tuple[TrainingRow | JudgedTask | Example, ...]:
+        """Every record, held-out tasks among them: whose pictures a run needs."""
+        return (*self.rows, *self.held_out, *self.pairs, *self.labels, *self.feedback, *self.contrast)
 
 
 @dataclass(frozen=True, slots=True)

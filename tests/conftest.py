@@ -23,7 +23,7 @@ import label_config
 from backend.app import create_app
 from backend.service import Service
 from backend.settings import BASIC_USER, Settings, load_settings
-from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.generation.generator import EngineFacts, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.generation.stopping import never
 from illume_plugin.store import Store, projects
@@ -66,6 +66,9 @@ class SayingGenerator:
     def __init__(self) -> None:
         self.adapters: set[str] = set()
         self.calls: list[list[int]] = []
+
+    def facts(self) -> EngineFacts:
+        return EngineFacts("sayings", "none", "none", "nowhere")
 
     def load_adapter(self, name: str, folder: Path) -> None:
         self.adapters.add(name)

@@ -16,6 +16,7 @@ from illume_plugin.errors import ImageError, ModelError
 torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from tiny_models import tokenizer as words  # noqa: E402
 
 from illume_plugin.base_model import (  # noqa: E402
     BaseModel,
@@ -78,10 +79,7 @@ class PlainProcessor:
     """A processor without a chat template, such as BLIP-2's."""
 
     chat_template = None
-
-    class tokenizer:  # noqa: N801
-        bos_token = "<s>"
-        all_special_tokens = ("<s>", "</s>")
+    tokenizer = words()
 
 
 def test_plain_prompts_are_illumes() -> None:

@@ -152,7 +152,7 @@ def test_connect_needs_a_token_and_says_where_to_get_one(data_dir: Path) -> None
 
 def test_doctor_without_backend_and_token(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ILLUME_BACKEND_URL", "http://127.0.0.1:9")
-    result = illume("doctor")
+    result = illume("doctor", "--skip-model")
     assert result.exit_code == 1
     assert "nothing answers at http://127.0.0.1:9/health" in result.output
     assert "ILLUME_LABEL_STUDIO_TOKEN" in result.output

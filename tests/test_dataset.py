@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from illume_plugin.dataset import build_training_set, is_held_out, refuse
+from illume_plugin.dataset import build_training_set, content_of, is_held_out, refuse
 from illume_plugin.errors import RunError
+from illume_plugin.examples import ObjectiveName
+from illume_plugin.pairs import PairRules
 from illume_plugin.types import (
+    Candidate,
+    CandidateSet,
     JudgedTask,
     Origin,
     Preference,
@@ -234,3 +238,72 @@ def test_the_minimum(minimum: int, refused: bool) -> None:
             refuse(it, minimum_accepted=minimum)
     else:
         refuse(it, minimum_accepted=minimum)
+
+
+# -- records of the other objectives ---------------------------------------------------------------------
+
+ALL = tuple(ObjectiveName)
+
+
+def candidates(task_id: int) -> CandidateSet:
+    drawn = [Candidate(text, 0.6, 0, i2c=k / 10, rank=k / 3) for k, text in enumerate("xyzw")]
+    return CandidateSet(1, task_id, "v0001", "plan", 0, 0.5, (Candidate("anchor", 0.01, 0), *drawn))
+
+
+def test_without_other_objectives_a_set_is_what_it_was() -> None:
+    tasks, votes = [task(k) for k in range(40)], [vote(a, "x"), vote(a, "y", U)]
+    sets = [candidates(k) for k in range(40)]
+    plain = build_training_set(1, tasks, votes, candidate_sets=sets)
+    assert (plain.pairs, plain.labels, plain.feedback, plain.contrast) == ((), (), (), ())
+    assert set(content_of(plain)) == {"rows", "held_out"}
+    full = build_training_set(1, tasks, votes, candidate_sets=sets, objectives=ALL)
+    assert (full.rows, full.held_out) == (plain.rows, plain.held_out)
+    assert full.content_hash != plain.content_hash
+    assert set(content_of(full)) == {"rows", "held_out", "pairs", "labels", "feedback", "contrast"}
+
+
+@pytest.mark.parametrize(
+    ("objective", "records"),
+    [
+        (ObjectiveName.ILLUME, None),
+        (ObjectiveName.DPO, "pairs"),
+        (ObjectiveName.KTO, "labels"),
+        (ObjectiveName.DRESS, "feedback"),
+        (ObjectiveName.CONTRAST, "contrast"),
+    ],
+)
+def test_each_objective_has_its_records(objective: ObjectiveName, records: str | None) -> None:
+    votes = [vote(a, "y"), vote(a, "z", U)]
+    it = build_training_set(1, [task(a)], votes, candidate_sets=[candidates(a)], objectives=[objective])
+    filled = [name for name in ("pairs", "labels", "feedback", "contrast") if getattr(it, name)]
+    assert filled == ([records] if records else [])
+
+
+def test_labels_say_what_is_in_a_pair() -> None:
+    votes = [vote(a, "x"), vote(a, "y", U), vote(b, "x")]
+    for objectives, paired in (([ObjectiveName.KTO], [0, 0, 0]), (ALL, [1, 1, 0])):
+        it = build_training_set(1, [task(a), task(b)], votes, objectives=objectives)
+        assert [label.paired for label in it.labels] == paired
+
+
+@settings(deadline=None)
+@given(TASKS, VOTES, st.floats(0, 1), st.randoms(use_true_random=False))
+def test_no_held_out_task_is_in_any_record(
+    tasks: list[Task], votes: list[Preference], fraction: float, random: Any
+) -> None:
+    sets = [candidates(k) for k in range(16)]
+    negatives = {k: ["wrong"] for k in range(16)}
+    options: dict[str, Any] = {
+        "held_out_fraction": fraction,
+        "negatives": negatives,
+        "objectives": ALL,
+        "rules": PairRules(gate_minimum=1, agreement_gate=0.0),
+    }
+    it = build_training_set(1, tasks, votes, candidate_sets=sets, **options)
+    held_out = {(each.image, each.question, each.answer) for each in it.held_out}
+    training = [record for record in it.records if record not in it.held_out]
+    assert held_out.isdisjoint({(each.image, each.question, each.answer) for each in training})
+    assert {each.task_id for each in training} <= {each.task_id for each in tasks if each.project_id == 1}
+    for shuffled in (tasks, votes, sets):
+        random.shuffle(shuffled)
+    assert build_training_set(1, tasks, votes, candidate_sets=sets, **options) == it

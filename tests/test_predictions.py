@@ -15,7 +15,7 @@ from illume_plugin.identity import wording
 from illume_plugin.label_config import parse_label_config
 from illume_plugin.predictions import answer_context, arrange, check_prediction, render_prediction
 from illume_plugin.preferences import preferences_of, read_annotation
-from illume_plugin.types import Candidate, CandidateSet, Origin, Verdict
+from illume_plugin.types import Candidate, CandidateSet, Origin, Searched, Side, Verdict
 
 CONFIG = parse_label_config((Path(__file__).parents[1] / "label_config" / "select.xml").read_text())
 IDENTITY: dict[str, Any] = {"project_id": 1, "task_id": 2, "version": "v0003", "plan": "abcd"}
@@ -156,6 +156,17 @@ def test_figures_travel_with_the_texts_where_there_are_any() -> None:
     assert not {"pmi", "relevance"} & set(region["meta"]["illume"])
     assert shown.dropped == {"loop": 1}
     assert check_prediction(CONFIG, render_prediction(CONFIG, shown)) == []
+
+
+def test_the_side_of_a_search_travels_with_the_texts() -> None:
+    best = Candidate("it rains", 0.6, 1, searched=Searched(1.0, (1.0,), (-1.0,), side=Side.BEST))
+    middle = Candidate("it is wet", 0.6, 2, searched=Searched(0.5, (0.5,), (-2.0,)))
+    region = render_prediction(CONFIG, arrange([best, middle], **IDENTITY))["result"][0]
+    found = dict(zip(region["value"]["text"], region["meta"]["illume"]["sides"], strict=True))
+    assert found == {"it rains": "best", "it is wet": None}
+    plain = render_prediction(CONFIG, arrange(candidates("it rains"), **IDENTITY))
+    assert "sides" not in plain["result"][0]["meta"]["illume"]
+    assert check_prediction(CONFIG, render_prediction(CONFIG, arrange([best, middle], **IDENTITY))) == []
 
 
 def test_numbers_that_json_cannot_hold_go() -> None:

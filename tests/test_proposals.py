@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from illume_plugin.errors import SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.plan import SentenceSearch
 from illume_plugin.generation.stopping import never
 from illume_plugin.proposals import Choice, Proposal, propose
-from illume_plugin.types import Candidate, Task
+from illume_plugin.types import Candidate, Searched, Side, Task
 
 PLAN = SamplingPlan()
 DRAWS = ["It rains.", "it rains", "", None, "The street is wet.", "People hold big umbrellas."]
@@ -112,6 +114,50 @@ def test_only_what_is_clean_is_scored_by_the_adapter_that_drew_it() -> None:
     assert [sorted(some) for some in texts] == [sorted(LOGPROBS)] * 2
     assert (adapter, blind) == ("p1-v0001", False)
     assert found[0] == found[1]
+
+
+class Searching(Drawing):
+    """Finds two rationales, the likelier one on the worse path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relevances: object = None
+
+    def search(
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        relevances: object = None,
+        stop: Callable[[], bool] = never,
+    ) -> list[list[Candidate | None]]:
+        self.relevances = relevances
+        best, worst = Searched(0.9, (0.9,), (-5.0,), side=Side.BEST), Searched(0.2, (0.2,), (-1.0,))
+        return [
+            [
+                Candidate("The street is wet.", 0.5, 1, searched=best),
+                Candidate("It rains.", 0.5, 2, searched=worst),
+                None,
+            ]
+            for _ in requests
+        ]
+
+
+def test_what_a_search_found_has_the_rank_of_its_path() -> None:
+    generator, encoder = Searching(), Encoding()
+    plan = SamplingPlan(search=SentenceSearch())
+    (found,) = propose(generator, [request("a")], plan, Choice(), encoder=encoder)
+    assert [(c.text, c.rank) for c in found.chosen] == [("The street is wet.", 0.9), ("It rains.", 0.2)]
+    assert found.dropped == {"unfinished": 1}
+    assert generator.relevances == encoder.relevances
+    propose(generator, [request("a")], plan, Choice())
+    assert generator.relevances is None
+
+
+def test_a_generator_that_cannot_search_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"Drawing cannot search.*ILLUME_STRATEGY=sample"):
+        propose(Drawing(), [request("a")], SamplingPlan(search=SentenceSearch()), Choice())
 
 
 def test_no_requests() -> None:

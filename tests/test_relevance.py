@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,29 @@ def test_it_is_the_cosine_of_picture_and_sentence(encoder: ImageTextEncoder, fil
     assert found[0][1] == pytest.approx((by_hand(encoder, PICTURES["red"], "the ball is blue ."),), abs=1e-3)
     assert found[0][2] == ()
     assert found[0][0] != pytest.approx(found[1][0], abs=1e-3), "the picture matters"
+
+
+def test_a_picture_is_encoded_once_for_all_steps_of_a_search(
+    folder: Path, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(folder, device="cpu")
+    see, seen = ImageTextEncoder._see, []
+
+    def noting(self: ImageTextEncoder, images: list[Path]) -> torch.Tensor:
+        seen.extend(images)
+        return see(self, images)
+
+    monkeypatch.setattr(ImageTextEncoder, "_see", noting)
+    red, blue, changing = files["red"], files["blue"], tmp_path / "changing.png"
+    first = encoder.relevances([red, blue], [TEXTS, TEXTS])
+    assert encoder.relevances([blue, red], [TEXTS, TEXTS]) == first[::-1]
+    assert seen == [red, blue]
+    PICTURES["red"].save(changing)
+    assert encoder.relevances([changing], [TEXTS])[0] == pytest.approx(first[0])
+    PICTURES["blue"].save(changing)
+    os.utime(changing, ns=(1, 1))
+    assert encoder.relevances([changing], [TEXTS])[0] == pytest.approx(first[1])
+    assert seen == [red, blue, changing, changing]
 
 
 def test_below_zero_counts_as_zero(

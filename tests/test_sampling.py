@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import pytest
 from conftest import SayingGenerator
 
-from backend.sampling import choice_of
+from backend.sampling import choice_of, sampling_plan
 from backend.service import Service
 from backend.settings import load_settings
-from illume_plugin.errors import ModelError
+from illume_plugin.errors import ModelError, SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
+from illume_plugin.generation.plan import SentenceSearch
 from illume_plugin.generation.stopping import never
 from illume_plugin.store import projects
 from illume_plugin.types import Candidate, Project
@@ -84,6 +85,30 @@ def test_what_was_not_shown_is_logged(
 def test_the_settings_say_how_candidates_are_chosen() -> None:
     choice = choice_of(load_settings(candidates=4, trade_off=1.0, relevance_weight=0.5, score_blind=False))
     assert (choice.limit, choice.trade_off, choice.relevance_weight, choice.blind) == (4, 1.0, 0.5, False)
+
+
+def test_the_settings_say_how_candidates_are_drawn() -> None:
+    assert sampling_plan(load_settings()).hash == SamplingPlan(limit=6).hash
+    plan = sampling_plan(
+        load_settings(
+            strategy="sentence_search",
+            suffixes=("because",),
+            search_sentences=4,
+            search_best=2,
+            search_worst=3,
+            search_max_sentences=6,
+            relevance_weight=0.5,
+        )
+    )
+    assert plan.wordings == (None, "because")
+    assert plan.search == SentenceSearch(4, 2, 3, max_sentences=6, relevance_weight=0.5)
+
+
+def test_a_search_on_a_server_is_refused_at_the_start() -> None:
+    with pytest.raises(SettingsError, match=r"ILLUME_STRATEGY=sentence_search.*ILLUME_VLLM_URL") as caught:
+        Service(load_settings(strategy="sentence_search", vllm_url="http://someone:pass@gpu:8000"))
+    assert "pass" not in str(caught.value)
+    assert sampling_plan(load_settings(vllm_url="http://gpu:8000")).search is None
 
 
 def test_without_a_relevance_model_there_is_no_encoder(service: Service) -> None:

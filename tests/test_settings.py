@@ -36,6 +36,20 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.allowed_image_hosts == ("a.example", "b.example")
 
 
+def test_wordings_are_separated_by_bars_because_questions_hold_commas(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ILLUME_SUFFIXES", "Why, do you think? | How do you know?")
+    assert load_settings().suffixes == ("Why, do you think?", "How do you know?")
+    assert load_settings(suffixes=["a|b"]).suffixes == ("a|b",)
+
+
+def test_a_strategy_that_is_none_is_named_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ILLUME_STRATEGY", "beam")
+    with pytest.raises(SettingsError, match=r"ILLUME_STRATEGY='beam'.*'sample' or 'sentence_search'"):
+        load_settings()
+
+
 def test_every_mistake_is_named_at_once_with_its_value_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"PORT": "99999", "TEMPERATURES": "warm", "LABEL_STUDIO_URL": "somewhere", "DATABASE_URL": "pw"}
     for name, value in wrong.items():

@@ -16,10 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from illume_plugin.errors import ConflictError, NotFoundError, SettingsError
-from illume_plugin.preferences import fold, preferences_of, strip_secrets
+from illume_plugin.preferences import fold, preferences_of, read_annotation, strip_secrets
 from illume_plugin.store import Store, candidates, events, judgements, leases, projects, runs
 from illume_plugin.store.tables import metadata
-from illume_plugin.types import Blind, Candidate, CandidateSet, Preference, RunState
+from illume_plugin.types import (
+    Blind,
+    Candidate,
+    CandidateSet,
+    Origin,
+    Preference,
+    RunState,
+    Searched,
+    Side,
+    Verdict,
+)
 
 
 @pytest.fixture
@@ -241,6 +251,17 @@ def test_the_first_candidate_set_of_an_identity_stays(store: Store) -> None:
         assert candidates.get(conn, 2, [1], version="v0002", plan="plan") == {}
 
 
+@pytest.mark.parametrize("side", [Side.WORST, None])
+def test_what_a_search_made_of_a_candidate_comes_back(store: Store, side: Side | None) -> None:
+    searched = Searched(0.7, (0.5, 0.9), (-2.5, -0.5), (20.0, 30.0), side)
+    found = Candidate("It rains. It pours.", 0.3, 7, searched=searched)
+    kept = CandidateSet(2, 1, "v0001", "plan", 5, 0.5, (found,))
+    with store.write() as conn:
+        stored = candidates.put(conn, kept, now=1.0)
+    assert stored == kept
+    assert stored.candidates[0].searched == searched
+
+
 def test_every_score_and_every_reason_comes_back(store: Store) -> None:
     scored = Candidate(
         "It rains.",
@@ -276,6 +297,34 @@ def test_candidates_of_the_first_schema_are_read(tmp_path: Path) -> None:
         found = candidates.get(conn, 2, [1], version="v0001", plan="plan")
         assert compare_metadata(MigrationContext.configure(conn), metadata) == []
     assert found == {1: candidate_set(1, "first")}
+    old.close()
+
+
+def test_preferences_come_back_with_their_feedback(store: Store) -> None:
+    annotation = read_annotation(2, recorded("60"))
+    with store.write() as conn:
+        judgements.put(conn, annotation, now=1.0)
+    with store.read() as conn:
+        found = judgements.preferences_in(conn, 2)
+    assert sorted(found, key=key_of) == sorted(preferences_of(annotation), key=key_of)
+    assert any(each.critique for each in found)
+    assert any(each.helpful == 4 and each.original and each.refinement for each in found)
+
+
+def test_preferences_from_before_there_was_feedback_are_read(tmp_path: Path) -> None:
+    old = Store(f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    old.migrate("0002")
+    with old.write() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO preferences (project_id, task_id, annotation_id, annotator, text, verdict, origin,"
+            " position, version, best, noted_at)"
+            " VALUES (2, 1, 5, 7, 'x', 'fits', 'candidate', 3, 'v0001', 1, 1.0)"
+        )
+    old.migrate()
+    with old.read() as conn:
+        found = judgements.preferences_in(conn, 2)
+        assert compare_metadata(MigrationContext.configure(conn), metadata) == []
+    assert found == [Preference(2, 1, 5, 7, "x", Verdict.FITS, Origin.CANDIDATE, 3, "v0001", best=True)]
     old.close()
 
 

@@ -1,4 +1,4 @@
-"""ILLUME's mixed loss against arithmetic by hand."""
+"""ILLUME's mixed loss over the rows of micro-batches, against arithmetic by hand."""
 
 from __future__ import annotations
 
@@ -9,38 +9,47 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from illume_plugin.training.objective import mixed_loss, token_counts  # noqa: E402
+from illume_plugin.training.logps import RowLogps  # noqa: E402
+from illume_plugin.training.micro_batch import MicroBatch, OwnTokens, row_columns  # noqa: E402
+from illume_plugin.training.objective import IllumeObjective  # noqa: E402
+from illume_plugin.types import TrainingRow  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-# Two words. The logits of position t predict token t + 1: probability 3/4 or 1/4 of word 1.
-SURE, UNSURE = [0.0, math.log(3)], [math.log(3), 0.0]
-CE_SURE, CE_UNSURE = -math.log(0.75), -math.log(0.25)
+# Probability of a token 3/4 or 1/4.
+SURE, UNSURE = math.log(0.75), math.log(0.25)
 
 
-def rows(*specs: tuple[str, list[list[float]], float]) -> tuple[Any, dict[str, Any]]:
-    """(roles of tokens: "." prompt, "a" answer, "r" rationale; logits; weight) for each row; tokens are 1."""
-    roles = [spec[0] for spec in specs]
-    batch = {
-        "input_ids": torch.ones(len(specs), len(roles[0]), dtype=torch.long),
-        "answer_mask": torch.tensor([[c == "a" for c in row] for row in roles]),
-        "rationale_mask": torch.tensor([[c == "r" for c in row] for row in roles]),
-        "weight": torch.tensor([spec[2] for spec in specs]),
-    }
-    return torch.tensor([spec[1] for spec in specs]), batch
+def batch(*specs: tuple[str, list[float], float]) -> tuple[MicroBatch, RowLogps]:
+    """(roles of own tokens, "a" answer, "r" rationale; their log-probabilities; weight) for each row."""
+    row = torch.tensor([number for number, spec in enumerate(specs) for _ in spec[0]], dtype=torch.long)
+    answer = torch.tensor([letter == "a" for spec in specs for letter in spec[0]], dtype=torch.bool)
+    told = MicroBatch(
+        numbers=tuple(range(len(specs))),
+        rows=tuple(TrainingRow(1, "/1.png", "why ?", "so", "because", spec[2]) for spec in specs),
+        inputs={"input_ids": torch.ones(len(specs), 9, dtype=torch.long)},
+        own=OwnTokens(row, row_columns(row), row, row, row, row, answer),
+    )
+    logps = torch.tensor([value for spec in specs for value in spec[1]], requires_grad=True)
+    return told, RowLogps(told.by_row(logps))
 
 
-ACCEPTED = (".a.rr", [SURE, SURE, UNSURE, SURE, SURE], 1.0)
-HALF = (".a.rr", [UNSURE, SURE, UNSURE, UNSURE, SURE], 0.5)
-ANSWER_ONLY = (".aa..", [UNSURE, SURE, SURE, SURE, SURE], 1.0)
+def loss(objective: IllumeObjective, *parts: tuple[MicroBatch, RowLogps]) -> torch.Tensor:
+    totals = torch.stack([objective.counts(told) for told, _ in parts]).sum(dim=0)
+    return torch.stack([objective.share(told, logps, totals)[0] for told, logps in parts]).sum()
 
-A1, R1 = CE_SURE, CE_UNSURE + CE_SURE  # token t is predicted by the logits of t - 1
-A2, R2 = CE_UNSURE, 2 * CE_UNSURE
-A3 = CE_UNSURE + CE_SURE
+
+ACCEPTED = ("arr", [SURE, UNSURE, SURE], 1.0)
+HALF = ("arr", [UNSURE, UNSURE, UNSURE], 0.5)
+ANSWER_ONLY = ("aa", [UNSURE, SURE], 1.0)
+
+A1, R1 = -SURE, -UNSURE - SURE
+A2, R2 = -UNSURE, -2 * UNSURE
+A3 = -UNSURE - SURE
 
 
 @pytest.mark.parametrize(
-    ("specs", "w", "loss"),
+    ("specs", "w", "expected"),
     [
         ([ACCEPTED], 1.0, A1 + R1 / 2),
         ([ACCEPTED], 4.0, A1 + 4 * R1 / 2),
@@ -49,34 +58,31 @@ A3 = CE_UNSURE + CE_SURE
         ([ACCEPTED, HALF], 1.0, (A1 + A2) / 2 + (R1 + 0.5 * R2) / (2 + 0.5 * 2)),
     ],
 )
-def test_by_hand(specs: list[Any], w: float, loss: float) -> None:
-    logits, batch = rows(*specs)
-    assert float(mixed_loss(logits, batch, token_counts(batch), w)) == pytest.approx(loss, rel=1e-6)
+def test_by_hand(specs: list[Any], w: float, expected: float) -> None:
+    assert loss(IllumeObjective(w), batch(*specs)).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_shares_of_micro_batches_add_up_to_the_step() -> None:
     specs = [ACCEPTED, HALF, ANSWER_ONLY, ACCEPTED]
-    logits, batch = rows(*specs)
-    whole = mixed_loss(logits, batch, token_counts(batch), 3.0)
-    parts = [rows(spec) for spec in specs]
-    counts = torch.stack([token_counts(part) for _, part in parts]).sum(dim=0)
-    shares = [float(mixed_loss(l, part, counts, 3.0)) for l, part in parts]  # noqa: E741
-    assert sum(shares) == pytest.approx(float(whole), rel=1e-6)
+    whole = loss(IllumeObjective(3.0), batch(*specs))
+    parts = loss(IllumeObjective(3.0), *(batch(spec) for spec in specs))
+    assert parts.item() == pytest.approx(whole.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("spec", [ANSWER_ONLY, (".....", [SURE] * 5, 1.0), (".a.rr", [SURE] * 5, 0.0)])
+@pytest.mark.parametrize("spec", [ANSWER_ONLY, ("arr", [SURE] * 3, 0.0)])
 def test_nothing_to_learn_is_no_nan(spec: Any) -> None:
-    logits, batch = rows(spec)
-    logits.requires_grad_()
-    loss = mixed_loss(logits, batch, token_counts(batch), 10.0)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(logits.grad).all()
+    told, logps = batch(spec)
+    found = loss(IllumeObjective(10.0), (told, logps))
+    (gradient,) = torch.autograd.grad(found, logps.values)
+    assert torch.isfinite(found)
+    assert torch.isfinite(gradient).all()
 
 
-def test_prompt_tokens_are_not_trained() -> None:
-    logits, batch = rows(ACCEPTED, ANSWER_ONLY)
-    logits.requires_grad_()
-    mixed_loss(logits, batch, token_counts(batch), 1.0).backward()
-    trained = (logits.grad.abs().sum(dim=-1) > 0).tolist()
-    assert trained == [[True, False, True, True, False], [True, True, False, False, False]]
+def test_own_tokens_by_row() -> None:
+    told, logps = batch(ANSWER_ONLY, ACCEPTED)
+    assert told.answer_mask.tolist() == [[True, True, False], [True, False, False]]
+    assert told.rationale_mask.tolist() == [[False, False, False], [False, True, True]]
+    assert logps.values.tolist() == [
+        [pytest.approx(UNSURE), pytest.approx(SURE), 0],
+        [pytest.approx(SURE), pytest.approx(UNSURE), pytest.approx(SURE)],
+    ]

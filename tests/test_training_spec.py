@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from illume_plugin.errors import RunError
+from illume_plugin.examples import (
+    Condition,
+    ContrastExample,
+    FeedbackExample,
+    LabelledRationale,
+    PairSource,
+    PreferencePair,
+)
 from illume_plugin.training import RunResult, RunSpec, TrainConfig, read_result, read_spec, write_spec
 from illume_plugin.training.spec import ERROR_FILE, RESULT_FILE, SPEC_FILE, write_json
 from illume_plugin.types import EvaluationReport, JudgedTask, Metric, TrainingRow, TrainingSet
@@ -77,3 +86,36 @@ def test_nan_is_never_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / RESULT_FILE, {"x": float("nan")})
     assert not (tmp_path / RESULT_FILE).exists()
+
+
+def test_records_of_every_objective_come_back(tmp_path: Path) -> None:
+    task = (1, "/a.png", "q", "a")
+    full = replace(
+        SET,
+        pairs=(PreferencePair(*task, "x", "y", PairSource.BEST, 0.25),),
+        labels=(LabelledRationale(*task, "x", desirable=True, weight=0.5, paired=True),),
+        feedback=(
+            FeedbackExample(
+                *task, "x", fits=False, condition=Condition(1, None, 4, "no"), before="y", refinement="z"
+            ),
+        ),
+        contrast=(ContrastExample(*task, "x", ("y", "z"), ("w",), pseudo=True),),
+    )
+    write_spec(tmp_path / "run", replace(SPEC, training_set=full))
+    assert read_spec(tmp_path / "run").training_set == full
+
+
+def test_the_picture_of_every_record_is_needed(tmp_path: Path) -> None:
+    pair = PreferencePair(9, "/pair.png", "q", "a", "x", "y", PairSource.CSR)
+    with pytest.raises(RunError, match=r"/pair\.png"):
+        write_spec(tmp_path / "run", replace(SPEC, training_set=replace(SET, pairs=(pair,))))
+
+
+def test_a_spec_from_before_there_were_other_objectives_is_read(tmp_path: Path) -> None:
+    write_spec(tmp_path, SPEC)
+    values = json.loads((tmp_path / SPEC_FILE).read_text())
+    for name in ("pairs", "labels", "feedback", "contrast"):
+        del values["training_set"][name]
+    del values["config"]["objectives"]
+    write_json(tmp_path / SPEC_FILE, values)
+    assert read_spec(tmp_path) == SPEC

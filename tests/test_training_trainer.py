@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from illume_plugin.base_model import BaseModel, load_base_model  # noqa: E402
 from illume_plugin.training.collator import RowCollator  # noqa: E402
+from illume_plugin.training.equality import Choice  # noqa: E402
 from illume_plugin.training.trainer import language_layers, train_adapter  # noqa: E402
+from illume_plugin.training.ways import Ways  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -73,13 +79,17 @@ def test_the_collator_pads_marks_and_weighs(
     base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]]
 ) -> None:
     rows, images = world
-    batch = RowCollator(base.prompts, images)(rows[1:3])
-    assert batch["weight"].tolist() == [1 - 1 / 16, 1 - 2 / 16]
+    batch = RowCollator(base.prompts, images)({7: rows[1], 4: rows[2]})
+    assert batch.numbers == (7, 4)
+    assert batch.weights.tolist() == [1 - 1 / 16, 1 - 2 / 16]
+    tokens = batch.by_row(batch.own.token)
     read = base.processor.tokenizer.decode
-    told = [read(i[m]) for i, m in zip(batch["input_ids"], batch["rationale_mask"], strict=True)]
-    said = [read(i[m]) for i, m in zip(batch["input_ids"], batch["answer_mask"], strict=True)]
+    told = [read(row[mask]) for row, mask in zip(tokens, batch.rationale_mask, strict=True)]
+    said = [read(row[mask]) for row, mask in zip(tokens, batch.answer_mask, strict=True)]
     assert told == [f" {rows[1].rationale}</s>", ""]
     assert said == [f" {rows[1].answer}</s>", f" {rows[2].answer}</s>"]
+    assert torch.equal(batch.inputs["input_ids"][batch.own.sequence, batch.own.place], batch.own.token)
+    assert torch.equal(batch.own.predictor, batch.own.place - 1)
 
 
 def test_the_same_run_twice_gives_the_same_weights(
@@ -110,6 +120,59 @@ def test_micro_batches_change_nothing(
     one, other = run(8), run(micro)
     assert losses[micro] == pytest.approx(losses[8], rel=1e-3)
     assert distance(one, other) < 2e-4
+
+
+def test_sharing_pictures_changes_nothing(
+    base: BaseModel,
+    world: tuple[list[TrainingRow], dict[str, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, images = world
+    more = [*rows, *(replace(row, rationale=f"there is {row.answer}") for row in rows if row.rationale)]
+    config = replace(SMALL, batch_size=8, micro_batch_size=4, max_steps=3, warmup=0.0)
+    shared = trained(base, (more, images), tmp_path / "shared", config)
+    compared = []
+
+    def plainly(self: Ways, rows: Sequence[int], objectives: Any) -> Choice:
+        compared.append(choose(self, rows, objectives).packing.name)
+        return Choice(self.plain, ())
+
+    choose = Ways.choose
+    monkeypatch.setattr(Ways, "choose", plainly)
+    assert distance(shared, trained(base, (more, images), tmp_path / "plain", config)) < 2e-4
+    assert compared == ["rows that share a picture as one sequence, pictures features kept"]
+
+
+def test_two_processes_make_the_same_steps_as_one(
+    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+) -> None:
+    rows, images = world
+    config = replace(SMALL, batch_size=8, micro_batch_size=2, max_steps=2, warmup=0.0)
+    losses: list[float] = []
+    one = trained(base, world, tmp_path / "one", config, progress=lambda *told: losses.append(told[2]))
+    told = {
+        "rows": [asdict(row) for row in rows],
+        "images": {name: str(path) for name, path in images.items()},
+        "config": config.to_json(),
+        "out": str(tmp_path / "two"),
+    }
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    script = Path(__file__).parent / "train_in_processes.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [*torchrun, str(script), str(tmp_path / "told.json")],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "two" / "losses.json").read_text())
+    assert found == pytest.approx(losses, rel=1e-5)
+    two = load_file(tmp_path / "two" / "adapter" / "adapter_model.safetensors")
+    assert distance(one, dict(two)) < 2e-4
 
 
 def test_training_lowers_the_loss_and_leaves_the_base_model_alone(

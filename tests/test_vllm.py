@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from backend.sampling import Engine  # noqa: E402
 from backend.settings import load_settings  # noqa: E402
 from illume_plugin.base_model import Prompts, load_base_model, load_prompts, open_image  # noqa: E402
 from illume_plugin.embedded import base_model_path, draw, make_tasks  # noqa: E402
-from illume_plugin.errors import ImageError, ModelError  # noqa: E402
+from illume_plugin.errors import ImageError, ModelError, SettingsError  # noqa: E402
 from illume_plugin.generation.generator import Generator, SampleRequest  # noqa: E402
-from illume_plugin.generation.plan import SamplingPlan  # noqa: E402
+from illume_plugin.generation.plan import SamplingPlan, SentenceSearch  # noqa: E402
 from illume_plugin.generation.vllm.chat import CHAT  # noqa: E402
 from illume_plugin.generation.vllm.client import VllmClient  # noqa: E402
 from illume_plugin.generation.vllm.engine import VllmGenerator  # noqa: E402
@@ -93,6 +94,33 @@ def generator(client: VllmClient, prompts: Prompts) -> VllmGenerator:
 # meeting
 
 
+@pytest.mark.parametrize(
+    ("after_top_k", "reads", "scoring", "concern"),
+    [
+        (False, False, "log-probabilities of what it draws, not of other texts", ""),
+        (False, True, "log-probabilities of what it draws, and of other texts", ""),
+        (True, False, "none of what it draws, not of other texts", "raw_logprobs"),
+    ],
+)
+def test_it_tells_how_it_works(
+    client: VllmClient,
+    prompts: Prompts,
+    server: SmallVllm,
+    after_top_k: bool,
+    reads: bool,
+    scoring: str,
+    concern: str,
+) -> None:
+    server.after_top_k = after_top_k
+    facts = VllmGenerator(client, prompts, reads=reads).facts()
+    assert facts.decoding == "vLLM server at http://gpu:8000"
+    assert facts.place == f"model {BASE}"
+    assert facts.scoring == scoring
+    assert facts.blind == ("text" if reads else "not read (ILLUME_VLLM_READS)")
+    assert concern in facts.concern
+    assert bool(facts.concern) == bool(concern)
+
+
 def test_it_is_a_generator(generator: VllmGenerator) -> None:
     assert isinstance(generator, VllmGenerator)
     same: Generator = generator
@@ -150,6 +178,31 @@ def test_draws_are_the_plans(
     assert (one["top_k"], one["max_tokens"], one["n"]) == (PLAN.top_k(464), 40, 3)
     assert (one["top_p"], one["min_p"], one["repetition_penalty"]) == (1, 0, 1)
     assert one["stop_token_ids"] == [prompts.processor.tokenizer.eos_token_id]
+
+
+def test_every_wording_is_asked_for_and_only_the_own_one_is_remembered(
+    generator: VllmGenerator, server: SmallVllm, requests: list[SampleRequest], prompts: Prompts
+) -> None:
+    plan = replace(PLAN, suffixes=("How do you know?",))
+    generator.answer(requests[:1])
+    server.requests.clear()
+    (drawn,) = generator.draw(requests[:1], plan)
+    assert len(drawn) == plan.size == 12
+    task = requests[0].task
+    own = prompts.rationale(task.question, task.answer)
+    assert [one.prompt == own for one in drawn if one] == [True] * 6 + [False] * 6
+    seeds = {w: dict(reversed(plan.seeds(task, None, w))) for w in (0, 1)}
+    assert [body["seed"] for body in server.asked(CHAT)] == [seeds[w][t] for w in (0, 1) for t in (0.3, 0.9)]
+    asked = [body["messages"][-1]["content"] for body in server.asked(CHAT)]
+    assert ["How do you know?" in str(words) for words in asked] == [False] * 2 + [True] * 2
+    (scored,) = generator.score(requests[:1], [[one for one in drawn if one]], blind=False)
+    # behind the other wording the server told other probabilities than those that candidates are scored with
+    assert [one.logprob_mean is None for one in scored] == [False] * 6 + [True] * 6
+
+
+def test_a_search_is_not_for_a_server(generator: VllmGenerator, requests: list[SampleRequest]) -> None:
+    with pytest.raises(SettingsError, match="sentence_search does not go with a vLLM server"):
+        generator.draw(requests, replace(PLAN, search=SentenceSearch()))
 
 
 def test_the_same_task_twice_gets_the_same_candidates_twice(
@@ -510,7 +563,7 @@ def test_a_picture_too_large_for_png_goes_as_jpeg_and_then_not_at_all(tmp_path: 
 def test_no_picture_at_all(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "picture"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match="'picture' cannot be read"):
+    with pytest.raises(ImageError, match=r"'picture' is (an empty file|not a picture)"):
         data_url(path)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPVisionConfig,
+    Gemma2Config,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
@@ -21,12 +22,19 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
     PaliGemmaConfig,
     PaliGemmaForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     SiglipVisionConfig,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
 )
 
 from illume_plugin.base_model import Adapters, BaseModel, Prompts
@@ -208,6 +216,82 @@ ARCHITECTURES: Mapping[str, Callable[[], tuple[Any, TinyProcessor]]] = {
 }
 
 
+def _onevision() -> tuple[Any, TinyProcessor]:
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(**_EYES),
+        text_config=Qwen2Config(**{k: v for k, v in _TEXT.items() if k != "head_dim"}),
+        image_token_index=IMAGE,
+        image_grid_pinpoints=[[SIZE, SIZE]],
+        vision_feature_select_strategy="full",
+    )
+    return LlavaOnevisionForConditionalGeneration(config), TinyProcessor(_overview, 10)
+
+
+def _overview(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The picture small and in one tile, 4 tokens each, and 2 that end the tile's lines."""
+    sizes = torch.tensor([[SIZE, SIZE]] * len(pixels))
+    return {"pixel_values": torch.stack([pixels, pixels.roll(3, dims=-1)], dim=1), "image_sizes": sizes}
+
+
+def _smolvlm() -> tuple[Any, TinyProcessor]:
+    config = SmolVLMConfig(
+        vision_config={**_EYES, "patch_size": 7},
+        text_config={**_TEXT, "model_type": "llama"},
+        scale_factor=2,
+        image_token_id=IMAGE,
+        pad_token_id=0,
+    )
+    return SmolVLMForConditionalGeneration(config), TinyProcessor(_tiles, 8)
+
+
+def _qwen2_5_vl() -> tuple[Any, TinyProcessor]:
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 100.0}
+    eyes = {
+        "depth": 2,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "patch_size": 7,
+        "window_size": 28,
+        "fullatt_block_indexes": [1],
+    }
+    config = Qwen2_5_VLConfig(
+        text_config={**_TEXT, "rope_parameters": rope},
+        vision_config=eyes,
+        image_token_id=IMAGE,
+        vision_start_token_id=1,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), TinyProcessor(_patches, 4, ("mm_token_type_ids", 1, 0))
+
+
+def _paligemma2(window: int) -> tuple[Any, TinyProcessor]:
+    config = PaliGemmaConfig(
+        vision_config=SiglipVisionConfig(**_EYES),
+        text_config=Gemma2Config(
+            **_TEXT,
+            sliding_window=window,
+            layer_types=["sliding_attention", "full_attention"],
+            query_pre_attn_scalar=8,
+        ),
+        image_token_index=IMAGE,
+        projection_dim=32,
+        hidden_size=32,
+    )
+    processor = TinyProcessor(_whole, 4, ("token_type_ids", 0, 0), refuses_words_alone=True)
+    return PaliGemmaForConditionalGeneration(config), processor
+
+
+#: Close relatives of the above, for what depends on an architecture's details.
+RELATIVES: Mapping[str, Callable[[], tuple[Any, TinyProcessor]]] = {
+    "onevision": _onevision,
+    "smolvlm": _smolvlm,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "paligemma2": lambda: _paligemma2(64),
+    "paligemma2, narrow window": lambda: _paligemma2(6),
+}
+
+
 @dataclass(frozen=True)
 class Tiny:
     """A tiny base model and the bare model inside."""
@@ -219,7 +303,7 @@ class Tiny:
 def tiny(architecture: str, *, dtype: torch.dtype = torch.float32) -> Tiny:
     """Build the architecture with the same random weights every time."""
     torch.manual_seed(3)
-    model, processor = ARCHITECTURES[architecture]()
+    model, processor = {**ARCHITECTURES, **RELATIVES}[architecture]()
     model.to(dtype).eval().requires_grad_(False)
     base = BaseModel(
         adapters=Adapters(model),

@@ -66,14 +66,16 @@ def _label_config(name: str) -> str:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--skip-model", is_flag=True, help="Do not load the base model: a large one takes minutes.")
+def doctor(*, skip_model: bool) -> None:
     """Say what is wrong between Label Studio and this backend, and what mends it.
 
     Exit code 1 when something is broken.
 
     \b
-    Example:
+    Examples:
       illume doctor
+      illume doctor --skip-model
     """
     from backend.doctor import Outcome, examine
 
@@ -84,7 +86,7 @@ def doctor() -> None:
     }
     service = open_service()
     failed = 0
-    for check in examine(service):
+    for check in examine(service, model=not skip_model):
         click.echo(f"{marks[check.outcome]}  {check.name}: {check.detail}")
         if check.todo and check.outcome is not Outcome.OK:
             click.echo(f"         -> {check.todo}")

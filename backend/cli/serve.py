@@ -10,7 +10,7 @@ from backend.cli import main
 from backend.cli.opening import open_service, project_option, which_project
 
 #: Threads for HTTP: more than calls that may wait for the model, so that /health always finds one free.
-THREADS = 16
+THREADS = 32
 
 
 @main.command()
@@ -41,6 +41,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
             port=settings.port,
             threads=THREADS,
             max_request_body_size=settings.max_body_bytes,
+            channel_request_lookahead=1,  # or it is not noticed when a client hangs up
         )
     except OSError as error:
         raise SettingsError(

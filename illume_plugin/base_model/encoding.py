@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
 from illume_plugin.base_model.prompts import Piece, Prompts, Role
-from illume_plugin.errors import ImageError, ModelError
+from illume_plugin.errors import ModelError, TaskError
 
 Batch = dict[str, torch.Tensor]
-
-
-def open_image(path: Path) -> Image.Image:
-    """The picture at `path` as RGB.
-
-    Raises:
-        ImageError: there is no readable picture.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"The picture {path.name!r} cannot be read: {error}.") from error
 
 
 def encode_prompts(prompts: Prompts, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
@@ -36,6 +22,9 @@ def encode_prompts(prompts: Prompts, texts: Sequence[str], images: Sequence[Imag
 
     Returns:
         What the processor gives; `input_ids` and `attention_mask` have shape (texts, longest prompt).
+
+    Raises:
+        TaskError: the processor refuses a picture or a text.
     """
     return _process(prompts, texts, images, padding_side="left")
 
@@ -54,7 +43,7 @@ def encode_rows(prompts: Prompts, rows: Sequence[Sequence[Piece]], images: Seque
     batch.pop("labels", None)  # PaliGemma's processor makes its own
     masks = {role: torch.zeros_like(batch["input_ids"], dtype=torch.bool) for role in Role}
     for index, row in enumerate(rows):
-        tail, roles = _tail_roles(prompts, row)
+        _, tail, roles = split_tokens(prompts, row)
         end = int(batch["attention_mask"][index].sum())
         if batch["input_ids"][index, end - len(tail) : end].tolist() != tail:
             raise ModelError(
@@ -72,14 +61,22 @@ def _process(
 ) -> Batch:
     # Chat models may take several pictures for each text and want a list for each.
     pictures = [[image] for image in images] if prompts.chat else list(images)
-    encoded: Any = prompts.processor(
-        text=list(texts),
-        **({"images": pictures} if prompts.pictured else {}),
-        padding=True,
-        padding_side=padding_side,
-        add_special_tokens=prompts.add_special_tokens,
-        return_tensors="pt",
-    )
+    try:
+        encoded: Any = prompts.processor(
+            text=list(texts),
+            **({"images": pictures} if prompts.pictured else {}),
+            padding=True,
+            padding_side=padding_side,
+            add_special_tokens=prompts.add_special_tokens,
+            return_tensors="pt",
+        )
+    except ValueError as error:
+        if not prompts.pictured:  # whoever leaves the picture out asks whether that can be done
+            raise
+        raise TaskError(
+            f"The base model's processor refuses a picture or its text: {error}",
+            todo="Look at the task's picture: cut or scale it to usual sizes.",
+        ) from error
     return dict(encoded)
 
 
@@ -94,10 +91,13 @@ def tokens_with_ends(prompts: Prompts, text: str) -> tuple[list[int], list[int]]
     return list(encoded["input_ids"]), [end for _, end in encoded["offset_mapping"]]
 
 
-def _tail_roles(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list[Role]]:
-    """Tokens after the first piece (which holds the picture) and the role of each.
+def split_tokens(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list[int], list[Role]]:
+    """The tokenizer's tokens of a whole text, cut where its first piece ends, which holds the picture.
 
     A token that straddles two pieces belongs to the later one: it is where that one's words begin.
+
+    Returns:
+        The first piece's tokens, the picture's placeholder still one of them; the others; their roles.
     """
     ends: list[tuple[int, Role]] = []
     position = 0
@@ -105,10 +105,8 @@ def _tail_roles(prompts: Prompts, row: Sequence[Piece]) -> tuple[list[int], list
         position += len(piece.text)
         ends.append((position, piece.role))
     start = ends[0][0]
-    tail, roles = [], []
     tokens, stops = tokens_with_ends(prompts, "".join(piece.text for piece in row))
-    for token, stop in zip(tokens, stops, strict=True):
-        if stop > start:
-            tail.append(token)
-            roles.append(next(role for end, role in ends if stop <= end))
-    return tail, roles
+    head = [token for token, stop in zip(tokens, stops, strict=True) if stop <= start]
+    tail = [(token, stop) for token, stop in zip(tokens, stops, strict=True) if stop > start]
+    roles = [next(role for end, role in ends if stop <= end) for _, stop in tail]
+    return head, [token for token, _ in tail], roles

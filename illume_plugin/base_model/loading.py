@@ -40,6 +40,8 @@ class BaseModel:
         source: the folder or hub id it was loaded from.
         fingerprint: sha256 over configuration and weights of a folder; `id@revision` of a hub model.
         end_ids: ids of the tokens that end a reply.
+        context: tokens that it reads at most, those of the picture and new ones included; None where it does
+            not say.
     """
 
     adapters: Adapters
@@ -50,6 +52,7 @@ class BaseModel:
     device: torch.device
     end_ids: tuple[int, ...]
     pad_id: int
+    context: int | None = None
 
 
 def load_base_model(
@@ -103,6 +106,7 @@ def load_base_model(
         device=place,
         end_ids=end_ids,
         pad_id=end_ids[0] if pad is None else pad,
+        context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
     )
 
 

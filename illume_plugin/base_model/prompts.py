@@ -6,12 +6,14 @@ plain prompts (arXiv 2208.08241): "Q: {question} A:" and "Q: {question} A: {answ
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+
+from illume_plugin.base_model.markup import plain_words
+from illume_plugin.errors import TaskError
 
 #: Our own wording of the question that asks a chat model for its rationale.
 DEFAULT_WHY = "Why? Explain in one short sentence what in the picture shows it."
@@ -99,6 +101,37 @@ class Prompts:
         reply = self._ended(self._reply(prompt, messages, rationale))
         return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
 
+    def refined(
+        self, question: str, answer: str, before: str, wish: str, rationale: str
+    ) -> tuple[Piece, Piece]:
+        """The prompt after which the model tells another rationale than `before`, and that one with its end.
+
+        Args:
+            wish: what the next rationale should do otherwise.
+        """
+        messages = (
+            [*self.told_messages(question, answer, before), self._say("user", wish)] if self.chat else []
+        )
+        prompt = (
+            self._render(messages) if self.chat else self._plain_refinement(question, answer, before, wish)
+        )
+        reply = self._ended(self._reply(prompt, messages, rationale))
+        return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
+
+    def must_hold_words(self, question: str, answer: str) -> None:
+        """Make sure that something is left of a task's texts once they are plain words.
+
+        Raises:
+            TaskError: one of them is nothing but markup.
+        """
+        for what, text in (("question", question), ("answer", answer)):
+            if not self._plain(text):
+                raise TaskError(
+                    f"The {what} {text[:80]!r} holds no words.",
+                    why="Marks of the base model's prompts are taken out of a task's texts.",
+                    todo="Correct the task's data in Label Studio.",
+                )
+
     @cached_property
     def chat(self) -> bool:
         """Whether the processor brings a chat template."""
@@ -119,14 +152,13 @@ class Prompts:
         token = getattr(self.processor, "image_token", None)
         return token if isinstance(token, str) else ""  # BLIP-like processors place the picture themselves
 
-    @cached_property
-    def _specials(self) -> re.Pattern[str]:
-        tokens = {*self.processor.tokenizer.all_special_tokens, self._picture_token} - {""}
-        return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
-
     def _plain(self, text: str) -> str:
-        """`text` without special tokens: a task's words must not end a turn or claim a second picture."""
-        return " ".join(self._specials.sub(" ", text).split())
+        """`text` as plain words: a task's words must not end a turn or claim a second picture."""
+        return plain_words(self.processor)(text)
+
+    def _plain_refinement(self, question: str, answer: str, before: str, wish: str) -> str:
+        told = f"{self.rationale(question, answer)} {self._plain(before)}"
+        return f"{told}\nQ: {self._plain(wish)} A: {self._plain(answer)}, seeing that"
 
     def _question(self, question: str) -> Message:
         words = {"type": "text", "text": self._plain(question)}

@@ -8,14 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from illume_plugin.base_model import BaseModel
+from illume_plugin.errors import SettingsError
 from illume_plugin.generation.drawing import SeededDraw
-from illume_plugin.generation.generator import SampleRequest
+from illume_plugin.generation.generator import EngineFacts, Relevances, SampleRequest
 from illume_plugin.generation.groups import in_groups
 from illume_plugin.generation.plan import SamplingPlan
-from illume_plugin.generation.selfcheck import mode_of
+from illume_plugin.generation.selfcheck import SHARED, mode_of
+from illume_plugin.generation.sentence_search_candidates import SearchedTasks
 from illume_plugin.generation.stopping import never
 from illume_plugin.generation.tokens import new_tokens
-from illume_plugin.scoring import ScoreRequest, score
+from illume_plugin.generation.wordings import rationale_prompt
+from illume_plugin.scoring import ScoreRequest, facts_of, score
 from illume_plugin.selection import clean
 from illume_plugin.types import Candidate
 
@@ -44,6 +47,21 @@ class TransformersGenerator:
         Found out at the first call by comparing with transformers' own `generate`, which takes a moment.
         """
         return mode_of(self.base)
+
+    def facts(self) -> EngineFacts:
+        """How rows are decoded and scored by this base model."""
+        mode, scoring = self.mode, facts_of(self.base)
+        concerns = [mode] if mode != SHARED else []
+        concerns += [f"scoring {scoring.why}"] if scoring.why else []
+        with self.base.adapters.using(None) as model:
+            dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        return EngineFacts(
+            decoding=mode,
+            scoring=scoring.mode.value,
+            blind=scoring.blind.value,
+            place=f"{self.base.device}, {dtype}",
+            concern="; ".join(concerns),
+        )
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load the adapter in `folder` beside the others.
@@ -85,17 +103,54 @@ class TransformersGenerator:
     ) -> list[list[Candidate | None]]:
         """Every draw of the plan for each task, in the plan's order, as it came: repeated, empty, unscored.
 
-        A draw that did not end within `plan.max_new_tokens` is None.
+        A draw that did not end within `plan.max_new_tokens` is None. A plan with a search gives what `search`
+        finds by the model's likelihood alone.
 
         Args:
             stop: asked after every token of a batch.
 
         Raises:
             SamplingStopped: `stop` said so; nothing is left of what was drawn.
+            TaskError: a task's texts are too long for the base model, or hold no words.
+            ImageError: a picture cannot be read.
         """
+        for request in requests:
+            self.base.prompts.must_hold_words(request.task.question, request.task.answer)
+        if plan.search:
+            return self.search(requests, plan, adapter=adapter, stop=stop)
 
         def work(group: Sequence[SampleRequest], rows: int) -> Iterator[list[Candidate | None]]:
             return self._draw(group, plan, adapter, rows, stop)
+
+        return list(in_groups(requests, work, rows=self.rows, per_item=plan.size))
+
+    def search(
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        relevances: Relevances | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> list[list[Candidate | None]]:
+        """Search sentence by sentence (`sentence_search`); see `SentenceSearcher.search`.
+
+        The model is held from the first sentence of a batch to the last one, `relevances` included. In the
+        mode "plain generate" every sentence reads its picture and path again, which is slow.
+
+        Raises:
+            SettingsError: the plan has no search.
+            SamplingStopped: `stop` said so; nothing is left of what was found.
+        """
+        how = plan.search
+        if how is None:
+            raise SettingsError(
+                "The sampling plan has no search.", todo="Set ILLUME_STRATEGY=sentence_search."
+            )
+
+        def work(group: Sequence[SampleRequest], rows: int) -> Iterator[list[Candidate | None]]:
+            tasks = SearchedTasks(self.base, group, plan, how, adapter, relevances, rows, stop)
+            return iter(tasks.candidates())
 
         return list(in_groups(requests, work, rows=self.rows, per_item=plan.size))
 
@@ -108,6 +163,9 @@ class TransformersGenerator:
         blind: bool = True,
     ) -> list[list[Candidate]]:
         """The candidates of each task with their scores by the adapter (`scoring.score`).
+
+        Every text is scored behind the base model's own prompt, also one that was drawn behind another
+        wording (`SamplingPlan.suffixes`): figures of one task can be compared.
 
         Args:
             candidates: of each of `requests`.
@@ -144,8 +202,9 @@ class TransformersGenerator:
         rows: int,
         stop: Callable[[], bool],
     ) -> Iterator[list[Candidate | None]]:
-        prompts = [self.base.prompts.rationale(r.task.question, r.task.answer) for r in group]
-        draws = [plan.seeds(request.task, adapter) for request in group]
+        asked = [(request, wording) for request in group for wording in range(len(plan.wordings))]
+        prompts = [rationale_prompt(self.base.prompts, plan.wordings[w], r.task) for r, w in asked]
+        draws = [plan.seeds(request.task, adapter, wording) for request, wording in asked]
         flat = [draw for task_draws in draws for draw in task_draws]
         draw = SeededDraw(
             [seed for _, seed in flat],
@@ -154,24 +213,24 @@ class TransformersGenerator:
             steps=plan.max_new_tokens,
             device=self.base.device,
         )
-        tokens = iter(
-            new_tokens(
-                self.base,
-                prompts,
-                [request.image for request in group],
-                adapter=adapter,
-                steps=plan.max_new_tokens,
-                rows=rows,
-                copies=plan.size,
-                draw=draw,
-                stop=stop,
-            )
+        tokens = new_tokens(
+            self.base,
+            prompts,
+            [request.image for request, _ in asked],
+            adapter=adapter,
+            steps=plan.max_new_tokens,
+            rows=rows,
+            copies=plan.copies,
+            draw=draw,
+            stop=stop,
         )
-        for prompt, task_draws in zip(prompts, draws, strict=True):
-            yield [
-                Candidate(self._text(row), temperature, seed, prompt) if self._ended(row) else None
-                for (temperature, seed), row in zip(task_draws, islice(tokens, plan.size), strict=True)
-            ]
+        told = [(prompt, *each) for prompt, some in zip(prompts, draws, strict=True) for each in some]
+        candidates = (
+            Candidate(self._text(row), temperature, seed, prompt) if self._ended(row) else None
+            for (prompt, temperature, seed), row in zip(told, tokens, strict=True)
+        )
+        for _ in group:
+            yield list(islice(candidates, plan.size))
 
     def _ended(self, row: Sequence[int]) -> bool:
         return any(token in self.base.end_ids for token in row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.generation.stopping import never
@@ -20,12 +20,38 @@ class SampleRequest:
     image: Path
 
 
+#: Relevance of every sentence of every text to its picture (`relevance.ImageTextEncoder.relevances`).
+Relevances = Callable[[Sequence[Path], Sequence[Sequence[str]]], list[list[tuple[float, ...]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """How a generator works, in words for a person (`illume doctor`).
+
+    Attributes:
+        decoding: how candidates are drawn.
+        scoring: how they are scored.
+        blind: what stands for "without the picture" when they are scored.
+        place: device and number format, or the name of the model on a server.
+        concern: what is slower or less than it could be, and why; empty where nothing is.
+    """
+
+    decoding: str
+    scoring: str
+    blind: str
+    place: str
+    concern: str = ""
+
+
 class Generator(Protocol):
     """Samples candidates with named adapters; None is the base model without an adapter."""
 
     @property
     def rows(self) -> int:
         """Texts that are sampled at a time."""
+
+    def facts(self) -> EngineFacts:
+        """How it works; found out by trying, which takes a moment."""
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter beside the others."""
@@ -51,6 +77,7 @@ class Generator(Protocol):
 
         Raises:
             SamplingStopped: `stop` said so.
+            TaskError, ImageError: one of the tasks cannot be used; asking for each alone tells which.
         """
 
     def score(
@@ -65,3 +92,31 @@ class Generator(Protocol):
 
     def answer(self, requests: Sequence[SampleRequest], *, adapter: str | None = None) -> list[str]:
         """The model's own answer to each question."""
+
+
+@runtime_checkable
+class SentenceSearcher(Protocol):
+    """A generator that can search sentence by sentence."""
+
+    def search(
+        self,
+        requests: Sequence[SampleRequest],
+        plan: SamplingPlan,
+        *,
+        adapter: str | None = None,
+        relevances: Relevances | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> list[list[Candidate | None]]:
+        """What a search finds for each task, each with what the search made of it (`Candidate.searched`).
+
+        Args:
+            plan: with a search.
+            relevances: rank sentences by them too; without, the model's own likelihood ranks alone.
+            stop: asked between two tokens.
+
+        Returns:
+            Candidates, the best of each prompt first; None for a sentence that did not end in time.
+
+        Raises:
+            SamplingStopped: `stop` said so.
+        """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
@@ -12,6 +13,7 @@ from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteria
 from illume_plugin.base_model import BaseModel, encode_prompts, open_image
 from illume_plugin.generation.decoder import Decoder, greedy
 from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw
+from illume_plugin.generation.limits import must_fit
 from illume_plugin.generation.selfcheck import PLAIN, SHARED, bare_model, mode_of
 from illume_plugin.generation.stopping import SamplingStopped, never
 
@@ -54,23 +56,17 @@ def new_tokens(
 
     Raises:
         SamplingStopped: `stop` said so.
+        TaskError: a prompt is longer than what the base model reads.
     """
-    batch = encode_prompts(base.prompts, prompts, [open_image(image) for image in images])
-    moved = {key: value.to(base.device) for key, value in batch.items()}
-    settings = {
-        **(_DRAWN if draw else _GREEDY),
-        "num_beams": 1,
-        "max_new_tokens": steps,
-        "eos_token_id": list(base.end_ids),
-        "pad_token_id": base.pad_id,
-    }
+    batch = encoded(base, prompts, images, steps=steps)
+    settings = generate_settings(base, steps, drawn=draw is not None)
     mode = mode_of(base)
     with base.adapters.using(adapter) as switched, torch.inference_mode():
         model = bare_model(switched)
         if mode.startswith(PLAIN):
             processors = LogitsProcessorList([DrawInGenerate(draw)] if draw else [])
             output = model.generate(
-                **moved,
+                **batch,
                 **settings,
                 num_return_sequences=copies,
                 logits_processor=processors,
@@ -86,9 +82,34 @@ def new_tokens(
                 rows=rows,
                 stop=stop,
             )
-            output = model.generate(**moved, **settings, custom_generate=decoder)
+            output = model.generate(**batch, **settings, custom_generate=decoder)
     found: list[list[int]] = output.tolist()
     return found
+
+
+def encoded(
+    base: BaseModel, prompts: Sequence[str], images: Sequence[Path], *, steps: int
+) -> dict[str, torch.Tensor]:
+    """The prompts with their pictures as the model reads them, on its device; so many tokens shall follow.
+
+    Raises:
+        TaskError: a prompt is longer than what the base model reads.
+        ImageError: a picture cannot be read.
+    """
+    batch = encode_prompts(base.prompts, prompts, [open_image(image) for image in images])
+    must_fit(base, batch, steps)
+    return {key: value.to(base.device) for key, value in batch.items()}
+
+
+def generate_settings(base: BaseModel, steps: int, *, drawn: bool) -> dict[str, Any]:
+    """Arguments of `generate` for so many new tokens, which are drawn, or else the likeliest ones."""
+    return {
+        **(_DRAWN if drawn else _GREEDY),
+        "num_beams": 1,
+        "max_new_tokens": steps,
+        "eos_token_id": list(base.end_ids),
+        "pad_token_id": base.pad_id,
+    }
 
 
 @dataclass(frozen=True)

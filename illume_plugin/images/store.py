@@ -14,14 +14,12 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 
 import httpx
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from illume_plugin.errors import ImageError
 from illume_plugin.images.addresses import Addresses, Visit
+from illume_plugin.images.opening import FORMATS, MAX_PIXELS, must_be_bearable, open_picture, reading
 from illume_plugin.types import Task
-
-#: Read by Pillow from bytes alone; formats that start other programs (EPS) or mean no picture are out.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 _MAX_REDIRECTS = 5
 #: A whole picture may take so many times `timeout_s`: a server that drips bytes holds no worker for ever.
@@ -53,7 +51,7 @@ class ImageStore:
         auth_headers: Callable[[], Mapping[str, str]] | None,
         allowed_hosts: Collection[str] = (),
         max_bytes: int = 20_000_000,
-        max_pixels: int = 50_000_000,
+        max_pixels: int = MAX_PIXELS,
         timeout_s: float = 10.0,
     ) -> None:
         self._root = root
@@ -86,7 +84,8 @@ class ImageStore:
             with os.fdopen(descriptor, "wb") as file:
                 for chunk in self._download(visit, task.image):
                     file.write(chunk)
-            self._verify(partial, task.image)
+            # In full, as it will be seen: a header alone says nothing of a file that was cut short.
+            open_picture(partial, name=task.image, max_pixels=self._max_pixels)
             partial.replace(kept)
         finally:
             partial.unlink(missing_ok=True)
@@ -98,43 +97,14 @@ class ImageStore:
 
     def _is_kept(self, kept: Path) -> bool:
         """Whether the file is there and its header still reads; pixels were decoded when it came."""
-        try:
-            with Image.open(kept, formats=FORMATS) as picture:
-                return self._bearable(picture)
-        except (OSError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if not kept.is_file():
             return False
-
-    def _bearable(self, picture: Image.Image) -> bool:
-        return picture.width * picture.height <= self._max_pixels
-
-    # -- verification ------------------------------------------------------------------------------
-
-    def _verify(self, file: Path, image: str) -> None:
-        """Decode the first frame in full: a header alone says nothing of a file that was cut short."""
-        if file.stat().st_size == 0:
-            raise ImageError(f"The picture {image!r} is an empty file.", todo="Upload it again.")
         try:
-            with Image.open(file, formats=FORMATS) as picture:
-                if not self._bearable(picture):
-                    raise self._too_many_pixels(image, f"{picture.width} x {picture.height}")
-                picture.load()
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise self._too_many_pixels(image, "far too many") from error
-        except UnidentifiedImageError as error:
-            raise ImageError(
-                f"{image!r} is not a picture: it begins with {_opening(file)!r}.",
-                todo=f"Use one of {', '.join(FORMATS)}; a page of text often means that a login is missing.",
-            ) from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(
-                f"The picture {image!r} is damaged: {error}.", todo="Upload it again, or skip the task."
-            ) from error
-
-    def _too_many_pixels(self, image: str, size: str) -> ImageError:
-        return ImageError(
-            f"The picture {image!r} has {size} pixels; at most {self._max_pixels} are accepted.",
-            todo="Shrink it: the base model sees far fewer.",
-        )
+            with reading(kept, kept.name), Image.open(kept, formats=FORMATS) as picture:
+                must_be_bearable(picture, kept.name, self._max_pixels)
+        except ImageError:
+            return False
+        return True
 
     # -- transfer ----------------------------------------------------------------------------------
 
@@ -210,8 +180,3 @@ def _not_given(visit: Visit, status: int, image: str) -> ImageError:
     if status == 404:
         return ImageError(what, todo="The file is gone, or the project lacks the storage that serves it.")
     return ImageError(what, todo="The server's own log names the cause.")
-
-
-def _opening(file: Path) -> str:
-    with file.open("rb") as opened:
-        return opened.read(40).decode("latin-1")

@@ -1,4 +1,4 @@
-"""Reads an annotation: which rationales fit, which do not, which were edited or written by the annotator.
+"""Reads an annotation: which rationales fit, which do not, which were edited or written, what else was said.
 
 `cK` in the ticks means row K of the same annotation's texts, counted from 1. The texts as sampled stand in
 `meta.illume.texts`; a row that differs from its original was edited.
@@ -6,18 +6,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from illume_plugin.identity import wording
-from illume_plugin.label_config import BEST, CANDIDATES, FITS, NONE_FITS, OWN
+from illume_plugin.label_config import BEST, CANDIDATES, FITS, HARMLESS, HELPFUL, HONEST, NONE_FITS, OWN
+from illume_plugin.preferences.regions import Regions, regions_of, stars, texts, ticked, values
+from illume_plugin.preferences.rounds import Round, new_critiques, rounds_of
 from illume_plugin.types import Annotation, Json, Origin, Preference, Verdict
-
-_TICK = re.compile(r"c([1-9][0-9]{0,2})")
-
-#: Control name -> its region of the annotation's result.
-_Regions = Mapping[str, Mapping[str, Json]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,88 +22,71 @@ class _Row:
     text: str
     origin: Origin
     version: str | None
+    original: str = ""
 
 
 def preferences_of(annotation: Annotation) -> list[Preference]:
-    """What the annotator said of each rationale, by row; own rationales last.
+    """What the annotator said of each rationale, by row; own rationales after them, earlier rounds last.
 
     A skipped annotation says nothing, nor does one without a tick (of a candidate that is there, or of
     "none fits"): it may never have been read. Otherwise the ticked candidates fit and the others do not;
     where "none fits" is ticked together with candidates, the candidates count. An edited text is judged as
     it stands and says nothing of the text it was made from. One wording gets one verdict, FITS if any of
-    its rows is ticked. Controls of unexpected shape are ignored.
+    its rows is ticked; of several rounds the last one's counts. Stars belong to the best candidate, or to
+    the only one that fits; a critique belongs to its round's candidates that do not fit, or to all where
+    all fit. Controls of unexpected shape are ignored.
     """
     if annotation.was_cancelled:
         return []
-    regions = _regions(annotation)
-    choices = _values(regions, FITS, "choices")
+    regions = regions_of(annotation)
+    choices = values(regions, FITS, "choices")
     rows = _candidate_rows(regions)
-    ticked = _ticked(choices, rows)
-    if not ticked and NONE_FITS not in choices:
+    fits = ticked(choices, {row.position for row in rows})
+    if not fits and NONE_FITS not in choices:
         return []
-    best = min(_ticked(_values(regions, BEST, "choices"), rows) & ticked, default=None)
+    best = min(ticked(values(regions, BEST, "choices"), fits), default=None)
     judged = [
-        _preference(annotation, row, fits=row.position in ticked, best=row.position == best) for row in rows
+        _preference(annotation, row, fits=row.position in fits, best=row.position == best) for row in rows
     ]
+    rounds = rounds_of(regions)
+    judged = _criticised(_starred(judged, regions), new_critiques(regions, rounds))
     own = [_preference(annotation, row, fits=True) for row in _own_rows(regions)]
-    return _one_per_wording([*judged, *own])
+    last = _one_per_wording([*judged, *own])
+    return _with_turns(last, _earlier(annotation, rounds), rounds)
 
 
-def _regions(annotation: Annotation) -> _Regions:
-    regions: dict[str, Mapping[str, Json]] = {}
-    for region in annotation.result:
-        name = region.get("from_name")
-        if isinstance(name, str) and isinstance(region.get("value"), Mapping):
-            regions.setdefault(name, region)
-    return regions
-
-
-def _values(regions: _Regions, control: str, key: str) -> list[Json]:
-    held = regions[control]["value"].get(key) if control in regions else None
-    if isinstance(held, str):  # Label Studio accepts a single text in place of a list of one
-        return [held]
-    return held if isinstance(held, list) else []
-
-
-def _candidate_rows(regions: _Regions) -> list[_Row]:
+def _candidate_rows(regions: Regions) -> list[_Row]:
     provenance = _provenance(regions)
     version, originals = provenance.get("model_version"), provenance.get("texts")
-    texts = _values(regions, CANDIDATES, "text")
-    return [
-        _Row(
-            position=position,
-            text=text.strip(),
-            origin=_origin(position, text, len(texts), originals if isinstance(originals, list) else []),
-            version=version if isinstance(version, str) and version else None,
-        )
-        for position, text in enumerate(texts, start=1)
-        if isinstance(text, str) and text.strip()
-    ]
+    shown = values(regions, CANDIDATES, "text")
+    known = originals if isinstance(originals, list) else []
+    rows = []
+    for position, text in enumerate(shown, start=1):
+        if isinstance(text, str) and text.strip():
+            origin, original = _origin(position, text, len(shown), known)
+            told = version if isinstance(version, str) and version else None
+            rows.append(_Row(position, text.strip(), origin, told, original))
+    return rows
 
 
-def _own_rows(regions: _Regions) -> list[_Row]:
-    texts = _values(regions, OWN, "text")
-    return [
-        _Row(0, text.strip(), Origin.OWN, None) for text in texts if isinstance(text, str) and text.strip()
-    ]
+def _own_rows(regions: Regions) -> list[_Row]:
+    return [_Row(0, text, Origin.OWN, None) for text in texts(values(regions, OWN, "text"))]
 
 
-def _provenance(regions: _Regions) -> Mapping[str, Json]:
+def _provenance(regions: Regions) -> Mapping[str, Json]:
     meta = regions[CANDIDATES].get("meta") if CANDIDATES in regions else None
     illume = meta.get("illume") if isinstance(meta, Mapping) else None
     return illume if isinstance(illume, Mapping) else {}
 
 
-def _origin(position: int, text: str, rows: int, originals: list[Json]) -> Origin:
+def _origin(position: int, text: str, rows: int, originals: list[Json]) -> tuple[Origin, str]:
+    """Whether the text was edited, and what it was made from, where that can be told."""
     # where rows were added or taken away, positions no longer say which text a row was made from
-    sources = [originals[position - 1]] if rows == len(originals) else originals
-    sampled = {source.strip() for source in sources if isinstance(source, str)}
-    return Origin.EDITED if sampled and text.strip() not in sampled else Origin.CANDIDATE
-
-
-def _ticked(choices: Iterable[Json], rows: Iterable[_Row]) -> set[int]:
-    matches = (_TICK.fullmatch(choice) for choice in choices if isinstance(choice, str))
-    return {int(match[1]) for match in matches if match} & {row.position for row in rows}
+    aligned = rows == len(originals)
+    sampled = texts([originals[position - 1]] if aligned else originals)
+    if not sampled or text.strip() in sampled:
+        return Origin.CANDIDATE, ""
+    return Origin.EDITED, sampled[0] if aligned else ""
 
 
 def _preference(annotation: Annotation, row: _Row, *, fits: bool, best: bool = False) -> Preference:
@@ -122,7 +101,73 @@ def _preference(annotation: Annotation, row: _Row, *, fits: bool, best: bool = F
         position=row.position,
         version=row.version,
         best=best,
+        original=row.original,
     )
+
+
+def _starred(judged: Sequence[Preference], regions: Regions) -> list[Preference]:
+    """The stars go to the best candidate or the only one that fits; of others nobody knows whose they are."""
+    fitting = [each for each in judged if each.verdict is Verdict.FITS]
+    rated = next((each for each in fitting if each.best), fitting[0] if len(fitting) == 1 else None)
+    given = [stars(regions, control) for control in (HELPFUL, HONEST, HARMLESS)]
+    return [
+        replace(each, helpful=given[0], honest=given[1], harmless=given[2]) if each is rated else each
+        for each in judged
+    ]
+
+
+def _criticised(judged: Sequence[Preference], critiques: Sequence[str]) -> list[Preference]:
+    all_fit = all(each.verdict is Verdict.FITS for each in judged)
+    critique = " ".join(critiques)
+    return [
+        replace(each, critique=critique) if all_fit or each.verdict is Verdict.UNFIT else each
+        for each in judged
+    ]
+
+
+def _earlier(annotation: Annotation, rounds: Sequence[Round]) -> list[list[Preference]]:
+    """What was said in each finished round; nothing where nothing was ticked in it."""
+    return [
+        _criticised(
+            [
+                _preference(
+                    annotation,
+                    _Row(position, text, Origin.CANDIDATE, one.version),
+                    fits=position in one.ticked,
+                )
+                for position, text in one.candidates
+            ],
+            one.critiques,
+        )
+        if one.ticked
+        else []
+        for one in rounds
+    ]
+
+
+def _with_turns(
+    last: Sequence[Preference], earlier: Sequence[Sequence[Preference]], rounds: Sequence[Round]
+) -> list[Preference]:
+    """All rounds together, the last verdict of a wording first, each with the turn in which it came up."""
+    kept = {wording(each.text): each for each in last}
+    for judged in reversed(earlier):
+        for each in _one_per_wording(judged):
+            kept.setdefault(wording(each.text), each)
+    return [_with_turn(each, rounds) for each in kept.values()]
+
+
+def _with_turn(preference: Preference, rounds: Sequence[Round]) -> Preference:
+    if preference.origin is Origin.OWN:
+        return preference
+    sampled = wording(preference.original or preference.text)
+    shown = ({wording(text) for _, text in one.candidates} for one in rounds)
+    turn = next((turn for turn, those in enumerate(shown, start=1) if sampled in those), len(rounds) + 1)
+    if turn == 1:
+        return preference
+    asked = rounds[turn - 2]
+    if not asked.refinement:
+        return replace(preference, turn=turn)
+    return replace(preference, turn=turn, before=asked.refined, refinement=asked.refinement)
 
 
 def _one_per_wording(preferences: Iterable[Preference]) -> list[Preference]:
@@ -133,5 +178,11 @@ def _one_per_wording(preferences: Iterable[Preference]) -> list[Preference]:
         if preference.verdict is Verdict.FITS and held.verdict is Verdict.UNFIT:
             kept[key] = preference
         elif preference.best:
-            kept[key] = replace(held, best=True)
+            kept[key] = replace(
+                held,
+                best=True,
+                helpful=preference.helpful,
+                honest=preference.honest,
+                harmless=preference.harmless,
+            )
     return list(kept.values())

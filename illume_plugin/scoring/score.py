@@ -14,7 +14,7 @@ from PIL import Image
 from illume_plugin.base_model import BaseModel, open_image
 from illume_plugin.scoring.branches import Branch, Branches, encode
 from illume_plugin.scoring.content import i2c, pmi
-from illume_plugin.scoring.model_facts import Mode, blind_prompts, facts, grey
+from illume_plugin.scoring.model_facts import GREY_PICTURE, Mode, ModelFacts, blind_prompts, facts, grey
 from illume_plugin.scoring.passes import (
     chain_logprobs,
     plain_logprobs,
@@ -73,6 +73,13 @@ def score(
         with base.adapters.using(adapter) as model, torch.inference_mode():
             found.append(_task(base, model, request, picture, blind=blind, at_a_time=tokens_at_a_time))
     return found
+
+
+def facts_of(base: BaseModel) -> ModelFacts:
+    """How candidates of a base model are scored; found out on a made-up task where nothing was scored yet."""
+    with base.adapters.using(None) as model, torch.inference_mode():
+        task = encode(base.prompts, "What is it?", "a dog", ["it has a tail"], GREY_PICTURE)
+        return facts(base, model, _on_device(task, base.device))
 
 
 def logprob_mean(

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exis
 
 from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
 from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
-from illume_plugin.types import Blind, Candidate, CandidateSet
+from illume_plugin.types import Blind, Candidate, CandidateSet, Searched, Side
 
 #: Wait before sampling a task again that could not be sampled, seconds; doubled each time.
 FIRST_RETRY_S = 30.0
@@ -181,4 +181,13 @@ def _candidate(fields: Mapping[str, Any]) -> Candidate:
     """JSON knows neither tuples nor enums; what an older version stored lacks the later fields."""
     blind = fields.get("blind")
     sentences = {name: tuple(fields.get(name, ())) for name in ("sentence_logprobs", "sentence_relevances")}
-    return Candidate(**{**fields, **sentences, "blind": Blind(blind) if blind else None})
+    read = {"blind": Blind(blind) if blind else None, "searched": _searched(fields.get("searched"))}
+    return Candidate(**{**fields, **sentences, **read})
+
+
+def _searched(fields: Mapping[str, Any] | None) -> Searched | None:
+    if fields is None:
+        return None
+    side = fields["side"]
+    sentences = {name: tuple(fields[name]) for name in ("ranks", "logprobs", "relevances")}
+    return Searched(**{**fields, **sentences, "side": Side(side) if side else None})

@@ -4,9 +4,9 @@ The table is the fold of `preferences.Ledger` kept in SQL: the newest (updated_a
 wins, deletion is for ever. So any order and any repetition of events ends in the same rows.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy import delete as sql_delete
 
 from illume_plugin.identity import content_hash
@@ -80,19 +80,7 @@ def _rewrite_preferences(conn: Connection, annotation: Annotation, *, keep: bool
         )
     )
     rows = [
-        {
-            "project_id": p.project_id,
-            "task_id": p.task_id,
-            "annotation_id": p.annotation_id,
-            "annotator": p.annotator,
-            "text": p.text,
-            "verdict": p.verdict.value,
-            "origin": p.origin.value,
-            "position": p.position,
-            "version": p.version,
-            "best": p.best,
-            "noted_at": now,
-        }
+        {**asdict(p), "verdict": p.verdict.value, "origin": p.origin.value, "noted_at": now}
         for p in (preferences_of(annotation) if keep else [])
     ]
     if rows:
@@ -106,21 +94,12 @@ def preferences_in(conn: Connection, project_id: int) -> list[Preference]:
         .filter_by(project_id=project_id)
         .order_by(preferences.c.annotation_id, preferences.c.position, preferences.c.preference_id)
     )
-    return [
-        Preference(
-            project_id=row.project_id,
-            task_id=row.task_id,
-            annotation_id=row.annotation_id,
-            annotator=row.annotator,
-            text=row.text,
-            verdict=Verdict(row.verdict),
-            origin=Origin(row.origin),
-            position=row.position,
-            version=row.version,
-            best=row.best,
-        )
-        for row in rows
-    ]
+    return [_read(row) for row in rows]
+
+
+def _read(row: Row[tuple[object, ...]]) -> Preference:
+    held = {each.name: row._mapping[each.name] for each in fields(Preference)}
+    return Preference(**{**held, "verdict": Verdict(held["verdict"]), "origin": Origin(held["origin"])})
 
 
 def count_preferences(conn: Connection, project_id: int, *, since: float = 0.0) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from illume_plugin.errors import SettingsError
+from illume_plugin.training.objectives.settings import ObjectiveSettings
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class TrainConfig:
             attention and MLP layer of the language blocks. Vision tower and projector stay frozen.
         learning_rate: of AdamW at its peak; linear warm-up, then linear decay to 0.
         epochs: passes over the rows.
-        batch_size: rows per optimiser step.
-        micro_batch_size: rows per forward pass; smaller takes less memory and changes nothing else.
+        batch_size: rows per optimiser step, on average: rows that share a picture come in the same step. All
+            processes together make one step.
+        micro_batch_size: a forward pass holds no more tokens, padding included, than so many rows of the
+            step's longest (many more rows where they share a picture); smaller takes less memory and changes
+            nothing else.
         w_multiplier: multiplies the weight w of the rationale loss (ILLUME: w = answer-only rows /
             accepted rows).
         w_min: lowest w before the multiplier. Ours: ILLUME trains with ten answer-only rows for each
@@ -39,6 +43,7 @@ class TrainConfig:
         max_steps: optimiser steps at most; None: as many as the epochs have.
         seed: of the adapter's start, the order of rows, and dropout.
         fresh: start from the base model instead of the parent adapter.
+        objectives: what is minimised beside ILLUME's mixed loss, and how much each term weighs.
     """
 
     rank: int = 16
@@ -59,16 +64,12 @@ class TrainConfig:
     max_steps: int | None = None
     seed: int = 0
     fresh: bool = False
+    objectives: ObjectiveSettings = field(default_factory=ObjectiveSettings)
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
         if problems:
             raise SettingsError("The training settings are wrong: " + " ".join(problems))
-
-    @property
-    def accumulation(self) -> int:
-        """Forward passes per optimiser step."""
-        return self.batch_size // self.micro_batch_size
 
     def w(self, *, answer_only: int, accepted: int) -> float:
         """Weight of the rationale loss for a training set with so many rows of each kind."""
@@ -86,13 +87,16 @@ class TrainConfig:
         Raises:
             SettingsError: an unknown name or a wrong value.
         """
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise SettingsError(
                 f"Unknown training settings: {', '.join(unknown)}.",
                 todo=f"Known are: {', '.join(sorted(known))}.",
             )
-        return cls(**values)
+        given = dict(values)
+        if "objectives" in given and not isinstance(given["objectives"], ObjectiveSettings):
+            given["objectives"] = ObjectiveSettings.from_json(given["objectives"])
+        return cls(**given)
 
     def _problems(self) -> list[str]:
         whole = ("rank", "epochs", "batch_size", "micro_batch_size")
@@ -135,6 +139,10 @@ class TrainConfig:
             ),
             (_is_whole(self.seed) and self.seed >= 0, f"seed must be at least 0, not {self.seed!r}."),
             (isinstance(self.fresh, bool), f"fresh must be true or false, not {self.fresh!r}."),
+            (
+                isinstance(self.objectives, ObjectiveSettings),
+                f"objectives must be ObjectiveSettings, not {self.objectives!r}.",
+            ),
             (
                 self.target_modules is None or _is_pattern(self.target_modules),
                 f"target_modules must be a regular expression, not {self.target_modules!r}.",

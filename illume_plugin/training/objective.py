@@ -1,47 +1,74 @@
-"""ILLUME's mixed loss (arXiv 2208.08241): answers of all rows, rationales of the accepted ones.
-
-    L = mean CE(answer tokens; all rows) + w * mean CE(rationale tokens; accepted rows)
-
-Both means run over the whole optimiser step, not over a micro-batch, so that splitting a step into
-micro-batches changes nothing and a micro-batch without accepted rows is no division by zero.
-"""
+"""What a run minimises: objectives that are each given the rows' log-probabilities, and ILLUME's as one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-Batch = Mapping[str, torch.Tensor]
+from illume_plugin.training.logps import RowLogps
+from illume_plugin.training.micro_batch import MicroBatch
+from illume_plugin.training.objectives.illume import illume_loss, token_counts
+from illume_plugin.training.objectives.shares import Statistics
 
 
-def token_counts(batch: Batch) -> torch.Tensor:
-    """Answer tokens and weighted rationale tokens of a batch; shape (2,)."""
-    return torch.stack([_answer_weights(batch).sum(), _rationale_weights(batch).sum()])
+class Objective(Protocol):
+    """One term of the loss.
 
+    Means run over the whole optimiser step, not over a micro-batch, so that how a step is split changes
+    nothing, and a micro-batch with nothing to count is no division by zero.
 
-def mixed_loss(logits: torch.Tensor, batch: Batch, counts: torch.Tensor, w: float) -> torch.Tensor:
-    """This micro-batch's share of the mixed loss, in nats; the shares of a step add up to its loss.
-
-    Args:
-        logits: shape (rows, tokens, vocabulary), of the batch's `input_ids`.
-        batch: with `input_ids`, `answer_mask`, `rationale_mask`, `weight`.
-        counts: `token_counts` summed over all micro-batches of the step.
-        w: weight of the rationale loss.
+    Attributes:
+        name: as it is told in the progress.
+        wants_hidden: whether `RowLogps.hidden` is needed.
     """
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].float().transpose(1, 2), batch["input_ids"][:, 1:], reduction="none"
-    )
-    answer = (losses * _answer_weights(batch)).sum()
-    rationale = (losses * _rationale_weights(batch)).sum()
-    safe = torch.where(counts > 0, counts, 1.0)  # nothing to count: the sum is 0 as well
-    return torch.stack([answer, w * rationale]).div(safe).sum()
+
+    @property
+    def name(self) -> str:
+        """As it is told in the progress."""
+        ...
+
+    @property
+    def wants_hidden(self) -> bool:
+        """Whether `RowLogps.hidden` is needed."""
+        ...
+
+    def counts(self, batch: MicroBatch) -> torch.Tensor:
+        """What a micro-batch adds to the step's totals."""
+        ...
+
+    def share(
+        self, batch: MicroBatch, found: RowLogps, totals: torch.Tensor
+    ) -> tuple[torch.Tensor, Statistics]:
+        """The micro-batch's share of the step's loss and statistics.
+
+        Args:
+            totals: `counts` summed over the step, all processes together.
+        """
+        ...
 
 
-def _answer_weights(batch: Batch) -> torch.Tensor:
-    """Shape (rows, tokens - 1): the first token is nobody's prediction."""
-    return batch["answer_mask"][:, 1:].float()
+@dataclass(frozen=True, slots=True)
+class IllumeObjective:
+    """ILLUME's mixed loss (arXiv 2208.08241); see `objectives.illume`.
 
+    Attributes:
+        w: weight of the rationale loss, as `TrainConfig.w` gives it.
+    """
 
-def _rationale_weights(batch: Batch) -> torch.Tensor:
-    return batch["rationale_mask"][:, 1:] * batch["weight"].float()[:, None]
+    w: float
+    name: str = "illume"
+    wants_hidden: bool = False
+
+    def counts(self, batch: MicroBatch) -> torch.Tensor:
+        """Answer tokens and weighted rationale tokens; shape (2,)."""
+        return token_counts(batch.answer_mask, batch.rationale_mask, batch.weights)
+
+    def share(
+        self, batch: MicroBatch, found: RowLogps, totals: torch.Tensor
+    ) -> tuple[torch.Tensor, Statistics]:
+        """The micro-batch's share, in nats."""
+        return illume_loss(
+            found.values, batch.answer_mask, batch.rationale_mask, batch.weights, totals=totals, w=self.w
+        )

@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from illume_plugin.errors import RunError
+from illume_plugin.examples import (
+    Condition,
+    ContrastExample,
+    FeedbackExample,
+    LabelledRationale,
+    PairSource,
+    PreferencePair,
+)
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.types import EvaluationReport, JudgedTask, Metric, TrainingRow, TrainingSet
 
@@ -80,8 +88,7 @@ def write_spec(run_dir: Path, spec: RunSpec) -> None:
     Raises:
         RunError: a row's picture has no local file.
     """
-    needed = {row.image for row in spec.training_set.rows}
-    needed |= {task.image for task in spec.training_set.held_out}
+    needed = {record.image for record in spec.training_set.records}
     missing = sorted(needed - set(spec.images))
     if missing:
         raise RunError(
@@ -104,7 +111,7 @@ def read_spec(run_dir: Path) -> RunSpec:
         return RunSpec(
             **values, training_set=_training_set(training_set), config=TrainConfig.from_json(config)
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run_dir / SPEC_FILE, error) from error
 
 
@@ -167,6 +174,25 @@ def _training_set(values: Mapping[str, Any]) -> TrainingSet:
             for task in values["held_out"]
         ),
         content_hash=values["content_hash"],
+        pairs=tuple(
+            PreferencePair(**{**pair, "source": PairSource(pair["source"])})
+            for pair in values.get("pairs", ())
+        ),
+        labels=tuple(LabelledRationale(**label) for label in values.get("labels", ())),
+        feedback=tuple(
+            FeedbackExample(**{**each, "condition": Condition(**each["condition"])})
+            for each in values.get("feedback", ())
+        ),
+        contrast=tuple(
+            ContrastExample(
+                **{
+                    **each,
+                    "positives": tuple(each["positives"]),
+                    "negatives": tuple(each["negatives"]),
+                }
+            )
+            for each in values.get("contrast", ())
+        ),
     )
 
 

@@ -6,9 +6,11 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,15 +19,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from illume_plugin.base_model import BaseModel
 from illume_plugin.errors import ModelError, RunError
-from illume_plugin.training.collator import RowCollator
 from illume_plugin.training.config import TrainConfig
-from illume_plugin.training.objective import mixed_loss, token_counts
+from illume_plugin.training.micro_batch import MicroBatch
+from illume_plugin.training.objective import IllumeObjective, Objective
+from illume_plugin.training.packing import Packing
+from illume_plugin.training.step import step_share, step_totals
+from illume_plugin.training.steps import StepLoader, StepSampler
+from illume_plugin.training.traits import Traits
+from illume_plugin.training.ways import Ways
 from illume_plugin.types import TrainingRow
 
 #: Called after every optimiser step: step, steps in all, loss, seconds left.
 Progress = Callable[[int, int, float, float], None]
-
-_MASKS = ("answer_mask", "rationale_mask", "weight")
 
 
 def train_adapter(
@@ -62,14 +67,18 @@ def train_adapter(
             layers = config.target_modules or language_layers(model)
         base.adapters.create(name, lora_config(config, layers))
     accepted = sum(row.rationale is not None for row in rows)
-    w = config.w(answer_only=len(rows) - accepted, accepted=accepted)
-    with base.adapters.training(name) as model:
+    objectives = [IllumeObjective(config.w(answer_only=len(rows) - accepted, accepted=accepted))]
+    scratch.mkdir(parents=True, exist_ok=True)
+    with base.adapters.training(name) as model, TemporaryDirectory(dir=scratch) as pictures:
+        ways = Ways(base, model, balanced(rows, config.task_balance), images, config, Path(pictures))
+        sampler = StepSampler([row.key for row in ways.rows], batch_size=config.batch_size, seed=config.seed)
         trainer = IllumeTrainer(
             model,
-            w=w,
-            args=_arguments(config, scratch, base.device),
-            train_dataset=balanced(rows, config.task_balance),
-            data_collator=RowCollator(base.prompts, images),
+            packing=ways.choose(next(iter(sampler)), objectives).packing,
+            sampler=sampler,
+            objectives=objectives,
+            args=arguments_of(config, scratch, base.device),
+            train_dataset=ways.rows,
             callbacks=[StepReport(progress)],
         )
         trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is the parent's
@@ -125,32 +134,77 @@ def _linear_leaves(decoder: Any) -> list[str]:
 
 
 class IllumeTrainer(Trainer):  # type: ignore[misc]
-    """The Trainer with ILLUME's mixed loss, normalised over each optimiser step."""
+    """The Trainer, whose every batch is a whole optimiser step: `training_step` splits it as memory wants.
 
-    loss_is_scaled_for_ga = True
+    So the means of the objectives run over the step, and several processes share the work of one step
+    without changing it: each computes its part of the same micro-batches.
 
-    def __init__(self, model: Any, *, w: float, **settings: Any) -> None:
+    Args:
+        packing: how rows are computed.
+        sampler: which rows make up each step.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        packing: Packing,
+        sampler: StepSampler,
+        objectives: Sequence[Objective],
+        **settings: Any,
+    ) -> None:
         super().__init__(model=model, **settings)
-        self.w = w
+        self._packing = packing
+        self._sampler = sampler
+        self._objectives = objectives
+        self._traits = Traits.of(model)
+
+    def get_train_dataloader(self) -> StepLoader:
+        """The steps' row numbers, the same in every process."""
+        return StepLoader(len(self.train_dataset), self._sampler)
+
+    def training_step(
+        self,
+        model: Any,
+        inputs: list[int],
+        num_items_in_batch: Any = None,  # noqa: ARG002 - the objectives count for themselves
+    ) -> torch.Tensor:
+        """Add up the gradients of one optimiser step; returns its loss."""
+        model.train()
+        batches = self._packing.micro_batches(inputs)
+        totals = step_totals(batches, self._objectives, self.args.device)
+        # Processes average their gradients, and each has a part of the sum.
+        processes = self.args.world_size
+        mine = batches[self.args.process_index :: processes]
+        scale = processes if mine else 0  # with nothing to do it must take part all the same
+        loss = torch.zeros((), device=self.args.device)
+        for number, batch in enumerate(mine or batches[:1], start=1):
+            more = number < len(mine)
+            with self.accelerator.no_sync(model) if more else nullcontext():
+                share = scale * self.compute_loss(model, batch, num_items_in_batch=totals)
+                self.accelerator.backward(share)
+            loss += share.detach()
+        return loss
 
     def compute_loss(
         self,
         model: Any,
-        inputs: dict[str, torch.Tensor],
+        inputs: MicroBatch,
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        """This micro-batch's share of the step's loss; the counts come from `_get_num_items_in_batch`."""
-        outputs = model(**{key: value for key, value in inputs.items() if key not in _MASKS})
-        counts = token_counts(inputs) if num_items_in_batch is None else num_items_in_batch
-        # Processes average their gradients, the counts are of all of them.
-        loss = mixed_loss(outputs.logits, inputs, counts, self.w) * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        """This micro-batch's share of the step's loss.
 
-    def _get_num_items_in_batch(self, batch_samples: Iterable[Any], device: torch.device) -> torch.Tensor:
-        counts = torch.stack([token_counts(batch) for batch in batch_samples]).sum(dim=0).to(device)
-        gathered: torch.Tensor = self.accelerator.gather(counts[None]).sum(dim=0)
-        return gathered
+        Args:
+            num_items_in_batch: the step's totals of each objective; None: the micro-batch is the step.
+        """
+        totals = num_items_in_batch or step_totals([inputs], self._objectives, self.args.device)
+        loss = step_share(model, self._packing, inputs, self._traits, self._objectives, totals)
+        return (loss, None) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        """Not counted: a batch here is a list of row numbers."""
+        return 0
 
 
 class StepReport(TrainerCallback):  # type: ignore[misc]
@@ -179,12 +233,16 @@ class StepReport(TrainerCallback):  # type: ignore[misc]
         self._progress(step, steps, loss, per_step * (steps - step))
 
 
-def _arguments(config: TrainConfig, scratch: Path, device: torch.device) -> TrainingArguments:
-    return TrainingArguments(
+def arguments_of(config: TrainConfig, scratch: Path, device: torch.device) -> TrainingArguments:
+    """The Trainer's settings for a run.
+
+    Args:
+        scratch: folder for the Trainer.
+    """
+    arguments = TrainingArguments(
         output_dir=str(scratch),
         use_cpu=device.type == "cpu",
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.accumulation,
+        per_device_train_batch_size=config.batch_size,  # a batch is a step, see IllumeTrainer
         num_train_epochs=config.epochs,
         max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate,
@@ -201,3 +259,6 @@ def _arguments(config: TrainConfig, scratch: Path, device: torch.device) -> Trai
         remove_unused_columns=False,
         dataloader_pin_memory=device.type != "cpu",
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # otherwise the Trainer splits batches over GPUs by itself; torchrun is the way
+    return arguments

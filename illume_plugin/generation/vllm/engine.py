@@ -12,8 +12,8 @@ from typing import Any
 from illume_plugin.base_model import Prompts
 from illume_plugin.errors import ModelError
 from illume_plugin.generation.engine import MAX_ANSWER_TOKENS
-from illume_plugin.generation.generator import SampleRequest
-from illume_plugin.generation.plan import SamplingPlan
+from illume_plugin.generation.generator import EngineFacts, SampleRequest
+from illume_plugin.generation.plan import SamplingPlan, not_on_a_server
 from illume_plugin.generation.stopping import never
 from illume_plugin.generation.vllm.adapters import ServerAdapters
 from illume_plugin.generation.vllm.answers import choices
@@ -24,8 +24,9 @@ from illume_plugin.generation.vllm.likelihood import Memory
 from illume_plugin.generation.vllm.meeting import meet, probe
 from illume_plugin.generation.vllm.pictures import data_url
 from illume_plugin.generation.vllm.reading import Reader, Told
+from illume_plugin.generation.wordings import rationale_prompt, worded
 from illume_plugin.selection import clean
-from illume_plugin.types import Candidate
+from illume_plugin.types import Blind, Candidate
 
 
 class VllmGenerator:
@@ -59,6 +60,7 @@ class VllmGenerator:
         self.rows = rows
         self._client, self._prompts, self._model = client, prompts, model
         self._folders = adapters
+        self._reads = reads
         self._memory = Memory(8 * rows)
         self._reader = Reader(client, self._ask, prompts, self._memory, reads=reads)
         self._remembers = False
@@ -72,6 +74,20 @@ class VllmGenerator:
     def mode(self) -> str:
         """How candidates are decoded."""
         return f"vLLM server at {self._client.url}"
+
+    def facts(self) -> EngineFacts:
+        """How the server draws and scores; meets it, if that has not been done."""
+        model = self._adapters().on_server(None)
+        told = "log-probabilities of what it draws" if self._remembers else "none of what it draws"
+        return EngineFacts(
+            decoding=self.mode,
+            scoring=f"{told}, {'and' if self._reads else 'not'} of other texts",
+            blind=Blind.TEXT.value if self._reads else "not read (ILLUME_VLLM_READS)",
+            place=f"model {model}",
+            concern=""
+            if self._remembers
+            else "it tells no plain log-probabilities; start it with --logprobs-mode raw_logprobs",
+        )
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Let the server load the adapter in `folder` beside the others.
@@ -116,14 +132,17 @@ class VllmGenerator:
             SamplingStopped: `stop` said so.
             UnavailableError: the server does not answer in time.
             ModelError, TaskError, ImageError: it refuses, or a task cannot be sampled.
+            SettingsError: the plan has a search, which a server does not do.
         """
-        bodies = [self._bodies(request, plan, adapter) for request in requests]
-        answers = iter(self._ask(adapter, [body for some in bodies for body in some], stop))
+        if plan.search:
+            raise not_on_a_server()
+        bodies = [list(self._bodies(request, plan, adapter)) for request in requests]
+        answers = iter(self._ask(adapter, [body for some in bodies for _, body in some], stop))
         return [
             [
                 candidate
-                for body in some
-                for candidate in self._candidates(request, body, next(answers), adapter)
+                for wording, body in some
+                for candidate in self._candidates(request, wording, body, next(answers), adapter)
             ]
             for request, some in zip(requests, bodies, strict=True)
         ]
@@ -202,39 +221,47 @@ class VllmGenerator:
 
     def _bodies(
         self, request: SampleRequest, plan: SamplingPlan, adapter: str | None
-    ) -> list[Mapping[str, Any]]:
-        """One request for each temperature."""
-        ours = self._prompts.rationale_messages(request.task.question, request.task.answer)
-        chat = messages(ours, data_url(request.image))
-        seeds = {
-            temperature: [seed for _, seed in draws]
-            for temperature, draws in groupby(plan.seeds(request.task, adapter), key=lambda draw: draw[0])
-        }
-        return [
-            {
-                "messages": chat,
-                **PLAIN,
-                "temperature": temperature,
-                "top_k": plan.top_k(self._vocabulary),
-                "n": len(some),
-                "seed": some[0],
-                "max_tokens": plan.max_new_tokens,
-                "stop_token_ids": self._end_ids,
-                "logprobs": True,
-                "return_token_ids": True,
-            }
-            for temperature, some in seeds.items()
-        ]
+    ) -> Iterator[tuple[str | None, Mapping[str, Any]]]:
+        """One request for each wording of the prompt and each temperature, with its wording."""
+        self._prompts.must_hold_words(request.task.question, request.task.answer)
+        picture = data_url(request.image)
+        for index, wording in enumerate(plan.wordings):
+            prompts = worded(self._prompts, wording)
+            chat = messages(prompts.rationale_messages(request.task.question, request.task.answer), picture)
+            draws = plan.seeds(request.task, adapter, index)
+            for temperature, some in groupby(draws, key=lambda draw: draw[0]):
+                seeds = [seed for _, seed in some]
+                yield (
+                    wording,
+                    {
+                        "messages": chat,
+                        **PLAIN,
+                        "temperature": temperature,
+                        "top_k": plan.top_k(self._vocabulary),
+                        "n": len(seeds),
+                        "seed": seeds[0],
+                        "max_tokens": plan.max_new_tokens,
+                        "stop_token_ids": self._end_ids,
+                        "logprobs": True,
+                        "return_token_ids": True,
+                    },
+                )
 
     def _candidates(
-        self, request: SampleRequest, body: Mapping[str, Any], answer: Any, adapter: str | None
+        self,
+        request: SampleRequest,
+        wording: str | None,
+        body: Mapping[str, Any],
+        answer: Any,
+        adapter: str | None,
     ) -> Iterator[Candidate | None]:
-        prompt = self._prompts.rationale(request.task.question, request.task.answer)
+        prompt = rationale_prompt(self._prompts, wording, request.task)
         drawn = self._client.read(CHAT, lambda: choices(answer))
         if len(drawn) != body["n"]:
             raise ModelError(f"The vLLM server drew {len(drawn)} texts instead of {body['n']}.")
         for index, choice in enumerate(drawn):
-            if choice.drawn and self._remembers:
+            # Behind another wording the text has other probabilities than the ones that we score with.
+            if choice.drawn and self._remembers and wording is None:
                 self._memory.put(_key(request, adapter, choice.text), choice.drawn)
             candidate = Candidate(choice.text, body["temperature"], body["seed"] + index, prompt)
             yield candidate if choice.ended else None

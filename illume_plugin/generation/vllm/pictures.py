@@ -6,10 +6,11 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from illume_plugin.base_model import open_image
 from illume_plugin.errors import ImageError
+from illume_plugin.images import is_seen_alike
 
 #: Largest file that is put into a request.
 MAX_BYTES = 20_000_000
@@ -19,7 +20,6 @@ _WRITTEN: tuple[tuple[str, dict[str, int]], ...] = (
     ("png", {"compress_level": 1}),
     ("jpeg", {"quality": 95, "subsampling": 0}),
 )
-_UPRIGHT = 1
 
 
 def data_url(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
@@ -59,11 +59,10 @@ def _kept(path: Path) -> bytes | None:
     """The file itself, where every reader makes the same pixels of it."""
     try:
         with Image.open(path) as picture:
-            upright = picture.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT
-            same = picture.format == "JPEG" and picture.mode == "RGB" and upright
-    except (OSError, ValueError, Image.DecompressionBombError):
+            alike = is_seen_alike(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None  # `open_image` says what is wrong with it
-    return path.read_bytes() if same else None
+    return path.read_bytes() if alike else None
 
 
 def _url(kind: str, content: bytes) -> str:

@@ -1,0 +1,38 @@
+"""The rationale prompt in other words than the base model's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from illume_plugin.base_model import Prompts
+from illume_plugin.errors import ModelError
+from illume_plugin.types import Task
+
+#: What a plain prompt says between answer and rationale (`Prompts.rationale`).
+OWN_SUFFIX = "seeing that"
+
+
+def worded(prompts: Prompts, wording: str | None) -> Prompts:
+    """The prompts of a chat model with another question why; None keeps its own."""
+    return prompts if wording is None else replace(prompts, why=wording)
+
+
+def rationale_prompt(prompts: Prompts, wording: str | None, task: Task) -> str:
+    """Text after which the model explains the task's answer.
+
+    Args:
+        wording: one of `SamplingPlan.wordings`; None for the base model's own.
+
+    Raises:
+        ModelError: a plain prompt does not end as plain prompts do.
+    """
+    if wording is None or prompts.chat:
+        return worded(prompts, wording).rationale(task.question, task.answer)
+    own = prompts.rationale(task.question, task.answer)
+    if not own.endswith(OWN_SUFFIX):
+        raise ModelError(
+            f"The rationale prompt ends with {own[-20:]!r}, not with {OWN_SUFFIX!r}.",
+            why="It cannot be said in other words.",
+            todo="Unset ILLUME_SUFFIXES.",
+        )
+    return own.removesuffix(OWN_SUFFIX) + wording

@@ -340,7 +340,11 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run as the store knows it."""
+    """One training run as the store knows it.
+
+    Attributes:
+        without_deleted: it goes on from the nearest adapter that learnt from no deleted or changed annotation.
+    """
 
     run_id: int
     project_id: int
@@ -355,6 +359,33 @@ class Run:
     progress: Mapping[str, Json]
     report: Mapping[str, Json]
     error: str | None
+    without_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A change of the version that serves a project.
+
+    Attributes:
+        who: the person, or what switched by itself (`run 7`); empty for switches from before it was kept.
+        switched_at: seconds since the epoch.
+    """
+
+    from_version: str
+    to_version: str
+    who: str
+    reason: str
+    switched_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A version that is never to serve again, by whom and why."""
+
+    version: str
+    who: str
+    reason: str
+    retired_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from illume_plugin.errors import NotFoundError
 from illume_plugin.identity import content_hash
 from illume_plugin.preferences import ConfigSeen, TaskSeen
 from illume_plugin.store.dialect import insert_or_ignore
-from illume_plugin.store.tables import projects, switches, tasks
+from illume_plugin.store.tables import projects, tasks
 from illume_plugin.types import BASE_VERSION, Project
 
 
@@ -134,41 +134,3 @@ def count_tasks(conn: Connection, project_id: int) -> int:
         .where(tasks.c.project_id == project_id, tasks.c.deleted.is_(False))
     )
     return int(conn.execute(query).scalar_one())
-
-
-def switch(conn: Connection, project_id: int, to_version: str, *, reason: str, now: float) -> str:
-    """Make `to_version` the active one and log it; returns the version that was active before."""
-    before = get(conn, project_id).active_version
-    if before == to_version:
-        return before
-    conn.execute(
-        insert(switches).values(
-            project_id=project_id,
-            from_version=before,
-            to_version=to_version,
-            reason=reason,
-            switched_at=now,
-        )
-    )
-    conn.execute(
-        update(projects).where(projects.c.project_id == project_id).values(active_version=to_version)
-    )
-    return before
-
-
-def previous_version(conn: Connection, project_id: int) -> str | None:
-    """The version that was active before the active one came to serve, or None."""
-    active = get(conn, project_id).active_version
-    rows = conn.execute(
-        select(switches.c.to_version)
-        .where(switches.c.project_id == project_id)
-        .order_by(switches.c.switch_id)
-    ).all()
-    # Replay the log as a stack: going back to the version below is a pop, everything else a push.
-    stack = [BASE_VERSION]
-    for row in rows:
-        if len(stack) > 1 and stack[-2] == row.to_version:
-            stack.pop()
-        else:
-            stack.append(row.to_version)
-    return stack[-2] if len(stack) > 1 and stack[-1] == active else None

@@ -18,8 +18,13 @@ from illume_plugin.types import Run, RunState
 LEASE_S = 60.0
 
 
-def enqueue(conn: Connection, project_id: int, *, trigger: str, now: float) -> tuple[int, bool]:
+def enqueue(
+    conn: Connection, project_id: int, *, trigger: str, now: float, without_deleted: bool = False
+) -> tuple[int, bool]:
     """Ask for a run. While one is live no second one is made: the live one answers for both.
+
+    Args:
+        without_deleted: see Run.
 
     Returns:
         (run id, whether it is new).
@@ -40,6 +45,7 @@ def enqueue(conn: Connection, project_id: int, *, trigger: str, now: float) -> t
         "progress": {},
         "report": {},
         "cancel_requested": False,
+        "without_deleted": without_deleted,
     }
     try:
         with conn.begin_nested():
@@ -233,4 +239,5 @@ def _read(row: Row[Any]) -> Run:
         progress=row.progress,
         report=row.report,
         error=row.error,
+        without_deleted=row.without_deleted,
     )

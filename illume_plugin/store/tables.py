@@ -12,6 +12,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -173,6 +174,8 @@ runs = Table(
     Column("report", JsonType, nullable=False),
     Column("error", Text),
     Column("cancel_requested", Boolean, nullable=False),
+    # go on from the nearest adapter that learnt from no deleted or changed annotation
+    Column("without_deleted", Boolean, nullable=False, server_default=false()),
     Column("lease_owner", String(128)),
     Column("lease_until", Float),
     Index("one_live_run", "project_id", unique=True, sqlite_where=LIVE_RUN, postgresql_where=LIVE_RUN),
@@ -186,8 +189,35 @@ switches = Table(
     Column("from_version", String(16), nullable=False),
     Column("to_version", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("who", Text, nullable=False, server_default=""),
     Column("switched_at", Float, nullable=False),
     Index("switches_by_project", "project_id", "switch_id"),
+)
+
+# the annotations that a run learnt from or measured with, as they were then
+run_sources = Table(
+    "run_sources",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("annotation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("project_id", BigInteger, nullable=False),
+    Column("task_id", BigInteger, nullable=False),
+    Column("annotator", BigInteger),
+    Column("digest", String(64), nullable=False),
+    Column("said", String(64), nullable=False),
+    Column("held_out", Boolean, nullable=False),
+    Index("run_sources_by_annotation", "project_id", "annotation_id"),
+)
+
+# versions that are never to serve again
+retirements = Table(
+    "retirements",
+    metadata,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", String(16), primary_key=True),
+    Column("who", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("retired_at", Float, nullable=False),
 )
 
 leases = Table(

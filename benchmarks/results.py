@@ -1,8 +1,8 @@
-"""Writes docs/results.md and its picture from the JSON of the quality benchmark, and nothing by hand.
+"""Writes docs/results.md and its pictures from the JSON of the quality benchmark, and nothing by hand.
 
 \b
     python benchmarks/results.py quality.json
-    python benchmarks/results.py quality.json --out docs
+    python benchmarks/results.py quality.json quality-small.json --out docs
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backend.simulate.curve import Series, curve
 from illume_plugin.intervals import of_mean
 from illume_plugin.types import Metric
 
-PAGE, PICTURE = "results.md", "results.svg"
+PAGE = "results.md"
 #: Arm -> what it is, in the order of the tables.
 ARMS = {
     "loop": "ILLUME's loop, ticks alone",
@@ -35,29 +35,42 @@ ARMS = {
 Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def page(found: Mapping[str, Any], command: str) -> str:
-    """The document."""
-    work = found["work"]
-    outcomes = _by_arm(work["outcomes"])
-    figures = {name: figure for name, figure in found.items() if name != "work"}
+def page(every: Sequence[Mapping[str, Any]], command: str) -> str:
+    """The document: a chapter for each file of figures."""
     parts = [
         "# Results on the picture world",
-        f"Written by `{command}` from the benchmark's JSON. {_setting(work)}",
-        f"![fit rate by iteration]({PICTURE})",
-        "## Goals",
-        _goals(figures),
-        _losses(figures),
-        "## Every arm",
-        _arms(outcomes),
+        f"Written by `{command}` from the benchmark's JSON.",
         "Means over seeds, in brackets Student's 95 % interval. The fit rate is the share of rationales "
         "sampled at T = 0.7 for held-out tasks that the checker accepts (true, supporting, specific). Peers "
         "are tuned on rationales that the world writes: true and supporting ones, one for each task, from "
         "the same base model with the same settings but for the epochs.",
-        "## By kind of question",
+        *(part for found in every for part in _chapter(found)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _chapter(found: Mapping[str, Any]) -> list[str]:
+    work = found["work"]
+    outcomes = _by_arm(work["outcomes"])
+    figures = {name: figure for name, figure in found.items() if name != "work"}
+    return [
+        f"## Size `{work['size']}`",
+        _setting(work),
+        f"![fit rate by iteration]({picture_name(found)})",
+        "### Goals",
+        _goals(figures),
+        _losses(figures),
+        "### Every arm",
+        _arms(outcomes),
+        "### By kind of question",
         _kinds(outcomes),
         *_control(outcomes),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def picture_name(found: Mapping[str, Any]) -> str:
+    """File of a chapter's picture."""
+    return f"results-{found['work']['size']}.svg"
 
 
 def picture(outcomes: Outcomes) -> str:
@@ -92,9 +105,11 @@ def _setting(work: Mapping[str, Any]) -> str:
     seeds = sorted({one["seed"] for one in work["outcomes"]})
     versions = ", ".join(f"{name} {number}" for name, number in work["versions"].items())
     return (
-        f"Size `{work['size']}`: {options['iterations']} rounds of {options['tasks']} tasks, "
+        f"{options['iterations']} rounds of {options['tasks']} tasks, "
         f"{options['held_out_tasks']} held-out tasks, {work['written']} written rationales, "
-        f"seeds {', '.join(map(str, seeds))}. {versions}, Python {work['python']}, {work['cores']} cores."
+        f"seeds {', '.join(map(str, seeds))}. Versions: {versions}, Python {work['python']}, "
+        f"{work['cores']} cores."
+        + ("" if work["size"] == "full" else " The goals are stated for size `full`.")
     )
 
 
@@ -157,7 +172,7 @@ def _control(outcomes: Outcomes) -> list[str]:
         return []
     quotes = "\n".join(f"> seed {one['seed']}: {one['ended'] or 'went on'}" for one in said)
     return [
-        "## Without signal",
+        "### Without signal",
         "The same loop on questions about patterns, which the base model was never shown. It must say so and "
         "leave no adapter behind:",
         quotes,
@@ -190,16 +205,20 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 @click.command(help=__doc__)
-@click.argument("figures", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "figures", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option(
     "--out", default=Path("docs"), show_default=True, type=click.Path(file_okay=False, path_type=Path)
 )
-def main(figures: Path, out: Path) -> None:
-    found = json.loads(figures.read_text(encoding="utf-8"))
+def main(figures: tuple[Path, ...], out: Path) -> None:
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in figures]
     out.mkdir(parents=True, exist_ok=True)
-    (out / PAGE).write_text(page(found, f"python benchmarks/results.py {figures.name}"), encoding="utf-8")
-    (out / PICTURE).write_text(picture(_by_arm(found["work"]["outcomes"])), encoding="utf-8")
-    click.echo(f"{out / PAGE} and {out / PICTURE} are written.")
+    command = f"python benchmarks/results.py {' '.join(path.name for path in figures)}"
+    (out / PAGE).write_text(page(every, command), encoding="utf-8")
+    for found in every:
+        (out / picture_name(found)).write_text(picture(_by_arm(found["work"]["outcomes"])), encoding="utf-8")
+    click.echo(f"{out / PAGE} is written, with {', '.join(map(picture_name, every))} beside it.")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_the_page_is_written_from_the_json_alone(tmp_path: Path, seeds: tuple[in
     assert page.count("no fitting candidates") == len(seeds)
     assert all(words in page for words in results.ARMS.values())
     assert "nan" not in page
-    assert (tmp_path / "docs" / "results.svg").read_text().startswith("<svg")
+    assert (tmp_path / "docs" / "results-small.svg").read_text().startswith("<svg")
 
 
 def test_every_arm_differs_from_the_loop_in_what_its_name_says() -> None:

@@ -12,7 +12,7 @@ help:
 	@echo "make test-fast    lint and the tests that need no torch, no Label Studio, no browser"
 	@echo "make vllm-test    the same model on a real vLLM server on this machine's CPU (x86; 4 GB of packages)"
 	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
-	@echo "make screenshots  run the live test and put its pictures into docs/"
+	@echo "make screenshots  run the live tests that take pictures and put them into docs/"
 	@echo "make bench        speed of sampling, scoring and switching against others, small (under 10 minutes)"
 	@echo "make bench-full   the same in full, vLLM and half an hour under load (2 hours), and benchmarks/RESULTS.md"
 	@echo "make bench-quality  the loop against written rationales on the picture world, small (under 30 minutes)"
@@ -78,7 +78,7 @@ vllm-test: .venv/.installed .venv-vllm/.installed
 	@touch $@
 
 screenshots: install browser
-	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py
+	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py tests/live/test_dashboard_live.py
 
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/sampling.py --quick --only P1,P3,P8 --json results/sampling-quick.json

@@ -11,9 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from backend.loss_curve import LossCurve
 from illume_plugin.errors import RunError
 from illume_plugin.training.spec import ERROR_FILE, RunResult, read_result
 
+#: How long the child may take to write its checkpoint when it is asked to end, seconds.
+STOP_S = 20.0
 #: How much of the child's stderr an error shows, characters.
 TAIL = 600
 LOG_FILE = "child.log"
@@ -30,11 +33,17 @@ class TrainingChild:
         self.folder = folder
         self.threads = threads
         self._progress: dict[str, Any] = {"stage": "starting"}
+        self._losses = LossCurve()
 
     def __enter__(self) -> Self:
         environment = dict(os.environ)
         # The child has no business with Label Studio: it gets neither token nor secret.
-        for name in ("ILLUME_LABEL_STUDIO_TOKEN", "ILLUME_SECRET", "LABEL_STUDIO_API_KEY"):
+        for name in (
+            "ILLUME_LABEL_STUDIO_TOKEN",
+            "ILLUME_SECRET",
+            "ILLUME_DASHBOARD_PASSWORD",
+            "LABEL_STUDIO_API_KEY",
+        ):
             environment.pop(name, None)
         if self.threads:
             environment["OMP_NUM_THREADS"] = str(self.threads)
@@ -55,6 +64,9 @@ class TrainingChild:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process.poll() is None:
+            self._process.terminate()  # while it trains it writes a checkpoint first
+            self.wait(STOP_S)
+        if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
         self._reader.join(timeout=5)
@@ -69,6 +81,7 @@ class TrainingChild:
             except ValueError:
                 continue  # a library printed something; only JSON lines are progress
             if isinstance(event, dict):
+                self._losses.note(event.get("step"), event.get("loss"))
                 self._progress = event
 
     def running(self) -> bool:
@@ -83,8 +96,8 @@ class TrainingChild:
             return
 
     def progress(self) -> dict[str, Any]:
-        """The newest progress event: {"stage", "step", "steps", "loss", "eta_s"}."""
-        return dict(self._progress)
+        """The newest progress event, {"stage", "step", "steps", "loss", "eta_s"}, and "losses" so far."""
+        return {**self._progress, "losses": self._losses.points()}
 
     def result(self) -> RunResult:
         """What the child found.

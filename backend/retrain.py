@@ -9,26 +9,37 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from backend.child import TrainingChild
 from backend.sampling import base_model_source
 from backend.service import Service
-from illume_plugin.dataset import build_training_set, content_of, refuse
+from backend.settings import Settings
+from backend.versions import clean_parent
+from illume_plugin.dataset import build_training_set, content_of
 from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError
+from illume_plugin.examples import ObjectiveName
 from illume_plugin.gate import decide
+from illume_plugin.gate_policy import GatePolicy
 from illume_plugin.label_config import parse_label_config, read_task
-from illume_plugin.store import judgements, projects, runs
+from illume_plugin.lineage import Source, sources_of
+from illume_plugin.store import candidates, judgements, lineage, projects, runs, versions
+from illume_plugin.training import readiness
 from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.estimate import Pace
+from illume_plugin.training.objectives.settings import ObjectiveSettings
 from illume_plugin.training.spec import (
     ADAPTER_FOLDER,
+    CHECKPOINTS_FOLDER,
+    ERROR_FILE,
     RESULT_FILE,
     RunResult,
     RunSpec,
     read_result,
+    read_spec,
     write_spec,
 )
 from illume_plugin.types import (
@@ -45,6 +56,8 @@ from illume_plugin.types import (
 
 log = logging.getLogger(__name__)
 
+#: Objectives that may learn from candidates which nobody has judged.
+_FROM_CANDIDATES = frozenset({ObjectiveName.DPO, ObjectiveName.CONTRAST})
 #: Seconds between two heartbeats of a run.
 HEARTBEAT_S = 1.0
 
@@ -71,7 +84,7 @@ class Retrain:
     def __init__(self, service: Service, *, owner: str, config: TrainConfig | None = None) -> None:
         self.service = service
         self.owner = owner
-        self.config = config or TrainConfig()
+        self.config = config or service.settings.train_config()
         self.stopping = False
 
     def claim_and_run(self) -> Run | None:
@@ -103,21 +116,61 @@ class Retrain:
             cancelled = runs.cancel_requested(conn, run.run_id)
             state = RunState.CANCELLED if cancelled else RunState.FAILED
             reason = "cancelled" if cancelled else reason
+            if self._can_go_on(run):
+                reason = f"{reason.rstrip('.')}. It can go on: illume train --resume {run.run_id}"
             runs.finish(conn, run.run_id, state, owner=self.owner, now=self.service.clock(), error=reason)
         log.error("run %d of project %d %s: %s", run.run_id, run.project_id, state.value, reason)
 
+    def _can_go_on(self, run: Run) -> bool:
+        """Whether it has a checkpoint, and did not end by an error of its own, which would come again."""
+        folder = run_folder(self.service.settings, run.run_id)
+        return any((folder / CHECKPOINTS_FOLDER).glob("step-*")) and not (folder / ERROR_FILE).exists()
+
     def _carry_out(self, run: Run) -> None:
-        folder = self.service.settings.data_dir / "runs" / f"run-{run.run_id:06d}"
+        folder = run_folder(self.service.settings, run.run_id)
+        policy = self.service.settings.gate_limits()  # before the hours of training, not after them
         meta = self._published(run)
         result = read_result(folder) if (folder / RESULT_FILE).is_file() else None
         if result is None:
-            training_set, pictures = self._snapshot(run)
-            result = self._train(run, training_set, pictures, folder)
-        decision = decide(result.active, result.challenger)
+            spec = self._interrupted(run, folder) or self._begun(run, folder)
+            write_spec(folder, spec)
+            result = self._train(run, folder)
+        decision = decide(result.active, result.challenger, policy)
         if meta is None:
             meta = self._publish(run, result, decision, folder)
-        self._switch(run, meta, result, decision)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._switch(run, meta, result, decision, policy)
+        self._tidy(run)
+
+    def _tidy(self, run: Run) -> None:
+        """Remove the folder of a run that is over, and those of earlier ones that could have been resumed."""
+        with self.service.store.read() as conn:
+            earlier = runs.recent(conn, run.project_id, limit=100)
+        for each in earlier:
+            if each.run_id <= run.run_id:
+                shutil.rmtree(run_folder(self.service.settings, each.run_id), ignore_errors=True)
+
+    def _interrupted(self, run: Run, folder: Path) -> RunSpec | None:
+        """The run as it was begun, compared with what serves now; None where it cannot be gone on with."""
+        if run.training_set is None or not (folder / CHECKPOINTS_FOLDER).is_dir():
+            return None
+        try:
+            spec = read_spec(folder)
+        except RunError as error:
+            log.warning("run %d begins anew: %s", run.run_id, error)
+            return None
+        needed = (spec.parent_adapter, *spec.images.values())
+        gone = [each for each in needed if each and not Path(each).exists()]
+        same = (spec.training_set.content_hash, spec.base_model, spec.parent_version) == (
+            run.training_set,
+            base_model_source(self.service.settings),
+            run.parent,
+        )
+        if gone or not same:
+            why = f"{gone[0]} is gone" if gone else "its data or its base model is another one by now"
+            log.warning("run %d begins anew: %s", run.run_id, why)
+            return None
+        active = self._active(run)
+        return replace(spec, active_adapter=self._folder(run.project_id, active), active_version=active)
 
     def _published(self, run: Run) -> AdapterMeta | None:
         found = self.service.registry.versions(run.project_id)
@@ -132,48 +185,75 @@ class Retrain:
         self.service.apply_events()
         without: set[int] = set()
         while True:
-            training_set = snapshot(self.service, run.project_id, without=without)
-            refuse(training_set, minimum_accepted=self.service.settings.minimum_accepted)
+            training_set, sources = snapshot_with_sources(
+                self.service, run.project_id, without=without, objectives=self.config.objectives
+            )
+            refuse_unready(self.service, run.project_id, training_set, self.config.objectives)
             pictures, lost = self._pictures(run, training_set)
             if not lost:
                 break
             without |= lost
-        self._keep(run, training_set)
+        self._keep(run, training_set, sources)
         return training_set, pictures
 
-    def _keep(self, run: Run, training_set: TrainingSet) -> None:
+    def _keep(self, run: Run, training_set: TrainingSet, sources: Sequence[Source]) -> None:
         content = content_of(training_set)
+        clean = clean_parent(self.service, run.project_id) if run.without_deleted else None
         with self.service.store.write() as conn:
             now = self.service.clock()
-            parent = projects.get(conn, run.project_id).active_version
+            parent = clean or projects.get(conn, run.project_id).active_version
             runs.keep_training_set(conn, training_set.content_hash, run.project_id, content, now=now)
+            lineage.keep(conn, run.run_id, run.project_id, sources)
             runs.note(conn, run.run_id, training_set=training_set.content_hash, parent=parent)
 
-    def _train(
-        self, run: Run, training_set: TrainingSet, pictures: Mapping[str, Path], folder: Path
-    ) -> RunResult:
+    def _begun(self, run: Run, folder: Path) -> RunSpec:
+        """The run on what there is to learn from now, in an empty folder."""
+        training_set, pictures = self._snapshot(run)
         with self.service.store.read() as conn:
             parent = runs.get(conn, run.run_id).parent
-        registry = self.service.registry
+        active = self._active(run)
         shutil.rmtree(folder, ignore_errors=True)
-        spec = RunSpec(
+        return RunSpec(
             base_model=base_model_source(self.service.settings),
             device=self.service.settings.device,
             dtype=self.service.settings.dtype,
             trust_remote_code=self.service.settings.trust_remote_code,
-            parent_adapter=None if parent == BASE_VERSION else str(registry.folder(run.project_id, parent)),
+            parent_adapter=self._folder(run.project_id, parent),
             parent_version=parent,
+            active_adapter=self._folder(run.project_id, active),
+            active_version=active,
             training_set=training_set,
             images={image: str(path) for image, path in pictures.items()},
             config=self.config,
         )
-        write_spec(folder, spec)
+
+    def _train(self, run: Run, folder: Path) -> RunResult:
         with TrainingChild(folder, threads=self.service.settings.torch_threads) as child:
             while child.running():
                 self._beat(run, child.progress())
                 child.wait(HEARTBEAT_S)
         self._beat(run, child.progress())
         return child.result()
+
+    def _pace(self, meta: AdapterMeta, result: RunResult) -> Pace:
+        """For the estimates of later runs."""
+        return Pace(
+            base_model=meta.base_model,
+            batch_size=int(meta.config["batch_size"]),
+            micro_batch_size=int(meta.config["micro_batch_size"]),
+            step_s=result.step_s,
+            other_s=max(result.seconds - result.step_s * result.steps, 0.0),
+            peak_memory=result.peak_memory,
+        )
+
+    def _active(self, run: Run) -> str:
+        with self.service.store.read() as conn:
+            return projects.get(conn, run.project_id).active_version
+
+    def _folder(self, project_id: int, version: str) -> str | None:
+        if version == BASE_VERSION:
+            return None
+        return str(self.service.registry.folder(project_id, version))
 
     def _beat(self, run: Run, progress: Mapping[str, Any] | None) -> None:
         """Renew the lease.
@@ -213,6 +293,7 @@ class Retrain:
     def _publish(self, run: Run, result: RunResult, decision: GateDecision, folder: Path) -> AdapterMeta:
         with self.service.store.read() as conn:
             noted = runs.get(conn, run.run_id)
+        config = read_spec(folder).config  # of a run that was resumed not ours
         return self.service.registry.publish(
             run.project_id,
             folder / ADAPTER_FOLDER,
@@ -220,8 +301,8 @@ class Retrain:
             base_model=self.service.settings.base_model,
             base_model_hash=result.base_model_hash,
             training_set=noted.training_set or "",
-            config={**asdict(self.config), "run_id": run.run_id},
-            seed=self.config.seed,
+            config={**config.to_json(), "run_id": run.run_id},
+            seed=config.seed,
             metrics={
                 "challenger": asdict(result.challenger)["metrics"],
                 "active": asdict(result.active)["metrics"],
@@ -231,7 +312,9 @@ class Retrain:
             created_at=self.service.clock(),
         )
 
-    def _switch(self, run: Run, meta: AdapterMeta, result: RunResult, decision: GateDecision) -> None:
+    def _switch(
+        self, run: Run, meta: AdapterMeta, result: RunResult, decision: GateDecision, policy: GatePolicy
+    ) -> None:
         """End the run and, if the gate says so, let the new version serve: one transaction."""
         promote = decision.verdict is GateVerdict.PROMOTE
         if promote:
@@ -240,11 +323,14 @@ class Retrain:
                 pass
         report = {
             "reasons": list(decision.reasons),
+            "policy": asdict(policy),
             "active": {name: asdict(metric) for name, metric in result.active.metrics.items()},
             "challenger": {name: asdict(metric) for name, metric in result.challenger.metrics.items()},
             "rows": result.rows,
             "steps": result.steps,
             "seconds": result.seconds,
+            "notes": list(result.notes),
+            "pace": asdict(self._pace(meta, result)),
         }
         with self.service.store.write() as conn:
             now = self.service.clock()
@@ -258,7 +344,8 @@ class Retrain:
                 report=report,
             )
             if promote:
-                projects.switch(conn, run.project_id, meta.version, reason=f"run {run.run_id}", now=now)
+                who = f"run {run.run_id}"
+                versions.switch(conn, run.project_id, meta.version, reason="the gate", who=who, now=now)
         log.info(
             "run %d of project %d: %s %s (%s)",
             run.run_id,
@@ -269,20 +356,68 @@ class Retrain:
         )
 
 
-def snapshot(service: Service, project_id: int, *, without: Collection[int] = ()) -> TrainingSet:
-    """What a run of this moment would learn from, leaving out the tasks in `without`."""
+def run_folder(settings: Settings, run_id: int) -> Path:
+    """Where a run's files are until it is over, and longer where it can be resumed."""
+    return settings.data_dir / "runs" / f"run-{run_id:06d}"
+
+
+def snapshot(
+    service: Service,
+    project_id: int,
+    *,
+    without: Collection[int] = (),
+    objectives: ObjectiveSettings | None = None,
+) -> TrainingSet:
+    """What a run of this moment would learn from.
+
+    Args:
+        without: tasks to leave out.
+        objectives: those that are on; by default those of the settings.
+    """
+    return snapshot_with_sources(service, project_id, without=without, objectives=objectives)[0]
+
+
+def refuse_unready(
+    service: Service, project_id: int, training_set: TrainingSet, objectives: ObjectiveSettings
+) -> None:
+    """Say no to a run on a snapshot that cannot be learnt from.
+
+    Raises:
+        RunError: with the reason; see `readiness.refuse_unready`.
+    """
     with service.store.read() as conn:
+        preferences = judgements.preferences_in(conn, project_id)
+    readiness.refuse_unready(
+        training_set, preferences, objectives, minimum_accepted=service.settings.minimum_accepted
+    )
+
+
+def snapshot_with_sources(
+    service: Service,
+    project_id: int,
+    *,
+    without: Collection[int] = (),
+    objectives: ObjectiveSettings | None = None,
+) -> tuple[TrainingSet, tuple[Source, ...]]:
+    """What a run of this moment would learn from, and the annotations behind it; see `snapshot`."""
+    possible = (objectives or service.settings.train_config().objectives).possible
+    with service.store.read() as conn:
+        sets = candidates.newest(conn, project_id) if possible & _FROM_CANDIDATES else []
         data = projects.task_data(conn, project_id)
         project = projects.get(conn, project_id)
         preferences = judgements.preferences_in(conn, project_id)
+        digests = judgements.digests(conn, project_id)
     data = {task_id: fields for task_id, fields in data.items() if task_id not in without}
-    return build_training_set(
+    training_set = build_training_set(
         project_id,
         _usable_tasks(service, project, data),
         [one for one in preferences if one.task_id in data],
         held_out_fraction=service.settings.held_out_fraction,
         weigh_agreement=service.settings.weigh_agreement,
+        objectives=possible,
+        candidate_sets=sets,
     )
+    return training_set, sources_of(training_set, preferences, digests)
 
 
 def _usable_tasks(service: Service, project: Project, data: Mapping[int, Mapping[str, Any]]) -> list[Task]:

@@ -20,7 +20,7 @@ from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.predictions import answer_context, check_prediction, render_prediction
 from illume_plugin.preferences import observe, strip_secrets
 from illume_plugin.registry import Registry
-from illume_plugin.store import Store, candidates, events, projects, runs
+from illume_plugin.store import Store, candidates, events, projects, runs, versions
 from illume_plugin.types import BASE_VERSION, CandidateSet, Json, Project, Run
 
 log = logging.getLogger(__name__)
@@ -224,17 +224,31 @@ class Service:
             new = events.append(conn, strip_secrets(body), now=self.clock())
         return {"stored": new}
 
-    def request_training(self, project_id: int, *, trigger: str) -> tuple[Run, bool]:
-        """Queue a run, or point to the one that is live; returns (run, whether it is new)."""
+    def request_training(
+        self, project_id: int, *, trigger: str, without_deleted: bool = False
+    ) -> tuple[Run, bool]:
+        """Queue a run, or point to the one that is live; returns (run, whether it is new).
+
+        Args:
+            without_deleted: go on from the nearest adapter that learnt from no deleted or changed annotation.
+        """
         with self.store.write() as conn:
-            run_id, new = runs.enqueue(conn, project_id, trigger=trigger, now=self.clock())
+            run_id, new = runs.enqueue(
+                conn, project_id, trigger=trigger, now=self.clock(), without_deleted=without_deleted
+            )
             return runs.get(conn, run_id), new
 
     def versions(self, project_id: int | None = None) -> list[str]:
         """Versions that can serve, newest last, of one project or of all together."""
         with self.store.read() as conn:
             ids = [project_id] if project_id is not None else [p.project_id for p in projects.every(conn)]
-        found = {meta.version for one in ids for meta in self.registry.versions(one)}
+            gone = {one: versions.retired(conn, one) for one in ids}
+        found = {
+            meta.version
+            for one in ids
+            for meta in self.registry.versions(one)
+            if meta.version not in gone[one]
+        }
         return [BASE_VERSION, *sorted(found)]
 
     def check_version(self, project_id: int, version: str) -> None:
@@ -242,21 +256,27 @@ class Service:
 
         Raises:
             NotFoundError: there is no such version.
+            ConflictError: it is retired.
             ModelError: its files are damaged.
         """
+        with self.store.read() as conn:
+            versions.refuse_retired(conn, project_id, version)
         if version != BASE_VERSION:
             self.registry.verify(project_id, version)
 
-    def switch(self, project_id: int, version: str, *, reason: str) -> str:
+    def switch(self, project_id: int, version: str, *, reason: str, who: str = "") -> str:
         """Let `version` serve the project from now on; returns the version that served before.
+
+        People promote through `backend.versions.promote`, which asks for a reason where the gate said no.
 
         Raises:
             NotFoundError: there is no such version or project.
+            ConflictError: the version is retired.
             ModelError: the version's files are damaged.
         """
         self.check_version(project_id, version)
         with self.store.write() as conn:
-            return projects.switch(conn, project_id, version, reason=reason, now=self.clock())
+            return versions.switch(conn, project_id, version, reason=reason, who=who, now=self.clock())
 
     def previous_version(self, project_id: int) -> tuple[str, str]:
         """(active version, the one that served before it).
@@ -266,7 +286,7 @@ class Service:
         """
         with self.store.read() as conn:
             active = projects.get(conn, project_id).active_version
-            previous = projects.previous_version(conn, project_id)
+            previous = versions.previous_version(conn, project_id)
         if previous is None:
             raise BadRequestError(
                 f"Project {project_id} has had no version before {active}.",
@@ -274,14 +294,14 @@ class Service:
             )
         return active, previous
 
-    def rollback(self, project_id: int, *, reason: str) -> tuple[str, str]:
+    def rollback(self, project_id: int, *, reason: str, who: str = "") -> tuple[str, str]:
         """Go back to the version that served before; returns (from, to).
 
         Raises:
             BadRequestError: nothing served before.
         """
         active, previous = self.previous_version(project_id)
-        self.switch(project_id, previous, reason=reason)
+        self.switch(project_id, previous, reason=reason, who=who)
         return active, previous
 
     def apply_events(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +19,9 @@ from pydantic_settings import (
 )
 
 from illume_plugin.errors import SettingsError
+from illume_plugin.gate_policy import GatePolicy, parse_policy
 from illume_plugin.generation.plan import Strategy
+from illume_plugin.training.config import TrainConfig
 
 TOML_FILE = "illume.toml"
 #: Environment variable that names another settings file.
@@ -44,6 +47,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(9090, ge=1, le=65535, description="port to listen on")
     secret: SecretStr | None = Field(None, description="default: made once, kept in data_dir/secret")
+    dashboard_password: SecretStr | None = Field(
+        None, description="of the status page; without one it is open to this machine alone"
+    )
 
     base_model: str = Field("embedded", description="folder, hub id, or 'embedded'")
     device: str | None = Field(None, description="cpu, cuda, cuda:1, mps; default: the best there is")
@@ -116,6 +122,21 @@ class Settings(BaseSettings):
         True, description="a rationale counts by the share of annotators who ticked it; no: all the same"
     )
     minimum_accepted: int = Field(1, ge=1, description="fewest accepted rationales worth a run")
+    train: dict[str, Any] = Field(
+        default_factory=dict,
+        description='how runs train, as JSON or as the table [train] of illume.toml: {"epochs": 3,'
+        ' "objectives": {"dpo": 1}}',
+    )
+
+    keep_predictions_h: float = Field(
+        24.0,
+        ge=1,
+        description="hours that candidates of a version stay in Label Studio after it was switched away from:"
+        " longer than anybody keeps a task open",
+    )
+    gate_policy: Path | None = Field(
+        None, description="TOML file with limits of the gate that differ from its defaults (docs/evidence.md)"
+    )
 
     predict_deadline_s: float = Field(25.0, gt=0, description="longest time a /predict call may sample")
     predict_max_tasks: int = Field(500, ge=1, description="most tasks one /predict call may sample live")
@@ -151,6 +172,15 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("train")
+    @classmethod
+    def _trainable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            TrainConfig.from_json(value)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @field_validator("label_studio_url", "backend_url", "vllm_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
@@ -164,6 +194,34 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """SQLAlchemy URL of the database."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'illume.sqlite3').absolute()}"
+
+    def train_config(self, objectives: Mapping[str, float] | None = None) -> TrainConfig:
+        """How runs train.
+
+        Args:
+            objectives: settings of the objectives that win over those in `train`.
+
+        Raises:
+            SettingsError: one of them is unknown or wrong.
+        """
+        given = {**self.train.get("objectives", {}), **(objectives or {})}
+        return TrainConfig.from_json({**self.train, "objectives": given})
+
+    def gate_limits(self) -> GatePolicy:
+        """The limits of the gate: its defaults, but for what the policy file names.
+
+        Raises:
+            SettingsError: the file cannot be read, or names a limit that is unknown or cannot be so.
+        """
+        if self.gate_policy is None:
+            return GatePolicy()
+        try:
+            return parse_policy(self.gate_policy.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"ILLUME_GATE_POLICY={str(self.gate_policy)!r} cannot be read: {error}.",
+                todo="Correct the path.",
+            ) from error
 
     def shared_secret(self) -> str:
         """The secret that Label Studio must show; made and kept on first use when none is set."""
@@ -241,5 +299,5 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{name}: there is no such setting."
-    hidden = name in {"secret", "label_studio_token", "database_url", "vllm_api_key"}
+    hidden = name in {"secret", "label_studio_token", "database_url", "vllm_api_key", "dashboard_password"}
     return f"ILLUME_{name.upper()}={'***' if hidden else repr(problem['input'])}: {problem['msg']}."

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from backend.old_predictions import remove_old_predictions
 from backend.presample import push_ahead, sample_ahead
 from backend.retrain import Retrain, due
 from backend.service import Service
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.5
 #: A loop's lease; a dead worker's projects go to another one after so long.
 LEASE_S = 120.0
+#: Between two looks for predictions of versions that served before, seconds.
+CLEAR_OUT_S = 3600.0
 #: Pause after an error nobody has handled, seconds.
 AFTER_ERROR_S = 5.0
 
@@ -42,6 +45,8 @@ class Worker:
         self.stop = threading.Event()
         #: (project, active version) -> when it is worth looking for work again, on the monotonic clock
         self._look_again: dict[tuple[int, str], float] = {}
+        #: project -> when to look for old predictions again
+        self._clear_again: dict[int, float] = {}
 
     def run(self, *, handle_signals: bool = True) -> None:
         """Work until SIGTERM or Ctrl-C (or until `stop` is set)."""
@@ -104,9 +109,17 @@ class Worker:
         pushed = push_ahead(self.service, project, everything=not sampled)
         busy = sampled > 0 or pushed > 0
         if not busy:
+            self._clear_out(project)
             # Looking at 100,000 tasks takes 0.2 s: a project with nothing to do costs at most 5 % of a core.
             self._look_again[look] = time.monotonic() + 20 * (time.monotonic() - started)
         return busy
+
+    def _clear_out(self, project: Project) -> None:
+        """Now and then remove from Label Studio what versions that served before had proposed."""
+        if time.monotonic() < self._clear_again.get(project.project_id, 0.0):
+            return
+        self._clear_again[project.project_id] = time.monotonic() + CLEAR_OUT_S
+        remove_old_predictions(self.service, project)
 
     def _ours(self, project: Project) -> bool:
         with self.service.store.write() as conn:

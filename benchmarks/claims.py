@@ -29,7 +29,22 @@ CONTROL = "no-signal"
 #: The base model tuned on rationales that somebody wrote, one for each task: all of them, as many as the loop
 #: has tasks, a tenth.
 SUPERVISED = ("supervised-all", "supervised-matched", "supervised-tenth")
-ARMS = (LOOP, *SUPERVISED, *NOISE, *TEAM, CONTROL)
+#: What is run unless arms are named.
+CLAIMED = (LOOP, *SUPERVISED, *NOISE, *TEAM, CONTROL)
+#: ILLUME's loss alone, and beside it one objective more, or all of them: weights that differ from the
+#: defaults, under which DPO would come on by itself. There are no pairs by CSR: they are for tasks nobody
+#: has judged, and a simulated annotator judges every task.
+ONLY_ILLUME = "only-illume"
+_ALONE = {"dress": 0.0, "dpo": 0.0}
+OBJECTIVES: Mapping[str, Mapping[str, float]] = {
+    ONLY_ILLUME: _ALONE,
+    "with-dpo": {**_ALONE, "dpo": 1.0},
+    "with-kto": {**_ALONE, "kto": 1.0},
+    "with-dress": {**_ALONE, "dress": 1.0},
+    "with-contrast": {**_ALONE, "contrast": 0.1},
+    "with-all": {"dress": 1.0, "dpo": 1.0, "kto": 1.0, "contrast": 0.1},
+}
+ARMS = (*CLAIMED, *OBJECTIVES)
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,8 @@ def options_of(arm: str, size: Size, seed: int) -> Options:
         return replace(loop, annotators=3, noise=0.20, weigh_agreement=TEAM[arm])
     if arm == CONTROL:
         return replace(loop, world=World.PATTERNS)
+    if arm in OBJECTIVES:
+        return replace(loop, train={**loop.train, "objectives": dict(OBJECTIVES[arm])})
     if arm in SUPERVISED:
         return replace(loop, train={**loop.train, "epochs": size.epochs[arm]})
     return loop

@@ -30,7 +30,7 @@ from backend.settings import load_settings
 from illume_plugin.base_model import load_base_model
 from illume_plugin.embedded import WorldTask, base_model_path, draw, make_tasks
 from illume_plugin.store import projects
-from illume_plugin.training.trainer import language_layers
+from illume_plugin.training.lora import language_layers
 from illume_plugin.types import BASE_VERSION
 
 PROJECT, SECRET = 1, "benchmarks-only"

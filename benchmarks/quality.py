@@ -1,4 +1,4 @@
-"""Quality on the picture world: the loop (Q1), written rationales (Q2), wrong ticks (Q4), no signal.
+"""Quality on the picture world: the loop (Q1), written rationales (Q2), objectives (Q3), wrong ticks (Q4).
 
 \b
     python benchmarks/quality.py --size small --json small.json
@@ -25,7 +25,7 @@ from typing import Any
 
 import claims
 import click
-from claims import CONTROL, LOOP, NOISE, SUPERVISED, Outcome
+from claims import CONTROL, LOOP, NOISE, OBJECTIVES, ONLY_ILLUME, SUPERVISED, Outcome
 
 from illume_plugin.errors import IllumeError
 from illume_plugin.intervals import of_mean
@@ -63,6 +63,11 @@ def figures(found: Found) -> dict[str, dict[str, Any]]:
             less(fit("agreement"), fit("majority")),
             0.0,
             "votes weighed, above a plain majority",
+        ),
+        *(
+            (f"Q3_{arm}", less(fit(arm), fit(ONLY_ILLUME)), 0.0, "fit rate above ILLUME's loss alone")
+            for arm in OBJECTIVES
+            if arm != ONLY_ILLUME
         ),
         ("control", _said_no, 1.0, "without signal: ended in plain words, with no adapter"),
     ]
@@ -178,7 +183,12 @@ def _line(one: Outcome) -> str:
     "--json", "out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The figures."
 )
 @click.option("--seeds", default="0,1,2,3,4", show_default=True, help="Comma separated.")
-@click.option("--arms", default=",".join(claims.ARMS), show_default=True, help="Comma separated.")
+@click.option(
+    "--arms",
+    default=",".join(claims.CLAIMED),
+    show_default=True,
+    help=f"Comma separated; others are {', '.join(claims.OBJECTIVES)}.",
+)
 @click.option("--jobs", default=0, help="Pieces of work at a time; 0: one for each core.")
 @click.option(
     "--folder",

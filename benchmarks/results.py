@@ -31,6 +31,12 @@ ARMS = {
     "majority": "loop, 3 annotators, 1 tick in 5 wrong, majority",
     "agreement": "loop, 3 annotators, 1 tick in 5 wrong, votes weighed",
     "no-signal": "loop in a world that the base model cannot explain",
+    "only-illume": "loop, ILLUME's loss alone",
+    "with-dpo": "the same and DPO",
+    "with-kto": "the same and KTO",
+    "with-dress": "the same and DRESS",
+    "with-contrast": "the same and C3L's contrast",
+    "with-all": "the same and all of these",
 }
 Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
 

@@ -27,9 +27,11 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from illume_plugin.base_model import Adapters, BaseModel, Prompts
 from illume_plugin.training import TrainConfig
+from illume_plugin.training.arguments import arguments_of
+from illume_plugin.training.lora import language_layers, lora_config
 from illume_plugin.training.objective import IllumeObjective
-from illume_plugin.training.steps import StepSampler
-from illume_plugin.training.trainer import IllumeTrainer, arguments_of, language_layers, lora_config
+from illume_plugin.training.step_trainer import IllumeTrainer
+from illume_plugin.training.terms import terms_of_rows
 from illume_plugin.training.ways import Ways
 from illume_plugin.types import TrainingRow
 
@@ -162,16 +164,16 @@ def shared_prefix(
     base.adapters.create("new", lora_config(CONFIG, language_layers(model)))
     clock = StepClock()
     with base.adapters.training("new") as adapted:
-        ways = Ways(base, adapted, rows, images, CONFIG, folder)
+        ways = Ways(base, adapted, terms_of_rows(rows, CONFIG), images, CONFIG, folder)
         objectives = [IllumeObjective(w=1.0)]
-        packing = ways.choose(range(ROWS), objectives).packing
+        packing = ways.choose(objectives).packing
         trainer = IllumeTrainer(
             adapted,
             packing=packing,
-            sampler=StepSampler([row.key for row in ways.rows], batch_size=ROWS, seed=0),
+            sampler=ways.sampler,
             objectives=objectives,
             args=arguments_of(CONFIG, folder / "ours", device),
-            train_dataset=ways.rows,
+            train_dataset=ways.terms,
             callbacks=[clock],
         )
     return Contender(trainer, clock), packing.name
@@ -189,9 +191,7 @@ def sft(
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
     except ImportError as error:
-        raise LeftOutError(
-            f"TRL is not here ({error}): pip install 'illume-label-studio[dev]'."
-        ) from error
+        raise LeftOutError(f"TRL is not here ({error}): pip install 'illume-label-studio[dev]'.") from error
     model = shape.model(setting.dtype, setting.device)
     prompts = prompts_of(shape)
     pairs = [prompts.answer_only(row.question, row.answer) for row in rows]

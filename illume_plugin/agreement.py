@@ -14,7 +14,7 @@ Votes = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """What Krippendorff's alpha of yes/no verdicts is made of; sums over tasks can be added and taken away."""
+    """What Krippendorff's alpha of yes/no verdicts is made of; sums over tasks can be taken away."""
 
     verdicts: int = 0
     ticks: int = 0
@@ -42,7 +42,7 @@ def _sums(votes: Sequence[Votes]) -> _Sums:
 
 
 def krippendorff_alpha(tasks: Sequence[Sequence[Votes]]) -> Metric | None:
-    """Krippendorff's alpha (nominal; K. Krippendorff, Content Analysis, 2004) of ticks, with its 95 % interval.
+    """Krippendorff's alpha of ticks (nominal; Content Analysis, 2004), with its 95 % interval.
 
     1 is full agreement, 0 is what chance gives, less is disagreement in kind. The interval is the
     delete-one-task jackknife's, because verdicts on the rationales of one task hang together.
@@ -63,7 +63,7 @@ def krippendorff_alpha(tasks: Sequence[Sequence[Votes]]) -> Metric | None:
         return None
     left_out = [alpha for sums in each if (alpha := total.without(sums).alpha()) is not None]
     half = _jackknife_half(left_out)
-    return Metric(value, max(-1.0, value - half), min(1.0, value + half), len(each))
+    return Metric(value, max(min(-1.0, value), value - half), min(1.0, value + half), len(each))
 
 
 def _jackknife_half(left_out: Sequence[float]) -> float:

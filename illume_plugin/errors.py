@@ -108,3 +108,9 @@ class RunError(IllumeError):
 
     status = 409
     title = "training run failed"
+
+
+class RunStoppedError(RunError):
+    """A training run was asked to stop before its end; it can go on from its checkpoint."""
+
+    title = "training run stopped"

@@ -37,11 +37,6 @@ def condition_text(condition: Condition) -> str:
     return f"[{' | '.join(['feedback', *parts])}]" if parts else ""
 
 
-def under(condition: Condition, question: str) -> str:
-    """The question, or a wish for a change, under the condition."""
-    return f"{condition_text(condition)} {question}".lstrip()
-
-
 def build_feedback(
     tasks: Iterable[Task], preferences: Iterable[Preference], *, weigh_agreement: bool = True
 ) -> tuple[FeedbackExample, ...]:

@@ -16,10 +16,10 @@ MIN_VERSIONS = 4
 MIN_JUDGED = 30
 #: A smaller gain of the fit rate from twice the labels is hardly worth them (share: two points).
 WORTH = 0.02
-DRAWS = 400
+DRAWS = 300
 
 _Z95 = NormalDist().inv_cdf(0.975)
-_EXPONENTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+_EXPONENTS = (0.1, 0.3, 0.6, 1.0, 2.0)
 
 
 class Worth(StrEnum):
@@ -93,9 +93,7 @@ def forecast(points: Sequence[CurvePoint], *, seed: int = 0) -> Forecast:
         for _ in range(DRAWS)
     ]
     now, target = xs[-1], 2 * xs[-1]
-    gain = _metric(
-        best.at(target) - best.at(now), [fit.at(target) - fit.at(now) for fit in drawn], len(used)
-    )
+    gain = _metric(best.at(target) - best.at(now), [fit.at(target) - fit.at(now) for fit in drawn], len(used))
     steps = [round(target * k / 40) for k in range(41)]
     curve = tuple((x, _metric(best.at(x), [fit.at(x) for fit in drawn], len(used))) for x in steps)
     worth = _worth(gain)
@@ -106,8 +104,8 @@ def _lack(used: Sequence[CurvePoint]) -> str:
     distinct = sorted({point.learnt_from for point in used})
     if len(distinct) < MIN_VERSIONS:
         return (
-            f"Too little data: {len(distinct)} of the {MIN_VERSIONS} versions that a curve needs have at least "
-            f"{MIN_JUDGED} judged candidates each and learnt from different numbers of rationales."
+            f"Too little data: {len(distinct)} of the {MIN_VERSIONS} versions that a curve needs have at "
+            f"least {MIN_JUDGED} judged candidates each and learnt from different numbers of rationales."
         )
     positive = [x for x in distinct if x > 0]
     if positive[-1] < 2 * positive[0]:
@@ -125,7 +123,9 @@ def _worth(gain: Metric) -> Worth:
 
 
 def _sentence(worth: Worth, gain: Metric, now: int) -> str:
-    points = f"{100 * gain.value:.1f} points (95 % interval {100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    points = (
+        f"{100 * gain.value:.1f} points (95\u00a0% interval {100 * gain.low:.1f} to {100 * gain.high:.1f})"
+    )
     head = f"Twice the {now} ticked rationales of today would raise the fit rate by {points}"
     tail = {
         Worth.YES: "it is worth going on.",
@@ -143,19 +143,23 @@ def _metric(value: float, drawn: Sequence[float], n: int) -> Metric:
 
 
 class _Fitter:
-    """Weighted least squares for one set of x: for each exponent two unknowns, the best exponent wins."""
+    """Weighted least squares for one set of x: for each shape two unknowns; the shape that fits best wins."""
 
     def __init__(self, xs: Sequence[float], errors: Sequence[float]) -> None:
-        self.scale = min(x for x in xs if x > 0)
         self.xs = xs
         self.weights = [error**-2 for error in errors]
-        self.bases = {c: [(1 + x / self.scale) ** -c for x in xs] for c in _EXPONENTS}
+        smallest = min(x for x in xs if x > 0)
+        # a bend before the first points, among the points, or beyond them
+        scales = sorted({smallest / 8, (smallest * xs[-1]) ** 0.5, 2 * xs[-1]})
+        self.shapes = [
+            (c, scale, [(1 + x / scale) ** -c for x in xs]) for c in _EXPONENTS for scale in scales
+        ]
 
     def fit(self, ys: Sequence[float]) -> _Fit:
-        fits = (self._with_exponent(c, basis, ys) for c, basis in self.bases.items())
+        fits = (self._of_shape(c, scale, basis, ys) for c, scale, basis in self.shapes)
         return min(fits, key=lambda fit: self._error(fit, ys))
 
-    def _with_exponent(self, exponent: float, basis: Sequence[float], ys: Sequence[float]) -> _Fit:
+    def _of_shape(self, exponent: float, scale: float, basis: Sequence[float], ys: Sequence[float]) -> _Fit:
         """More labels never harm (drop at least 0), and no rate passes 1."""
         w = self.weights
         total = sum(w)
@@ -170,7 +174,7 @@ class _Fitter:
             drop = max(
                 0.0, sum(a * g * (1 - y) for a, g, y in triples) / sum(a * g * g for a, g, _ in triples)
             )
-        return _Fit(limit, drop, exponent, self.scale)
+        return _Fit(limit, drop, exponent, scale)
 
     def _error(self, fit: _Fit, ys: Sequence[float]) -> float:
         return sum(a * (y - fit.at(x)) ** 2 for a, x, y in zip(self.weights, self.xs, ys, strict=True))

@@ -1,4 +1,4 @@
-"""Decides whether a new adapter may serve: not where it is worse than the active one beyond noise."""
+"""Decides whether a new adapter may serve: with enough evidence, and not worse than the active one."""
 
 from __future__ import annotations
 
@@ -6,32 +6,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from illume_plugin.gate_policy import GatePolicy
 from illume_plugin.types import EvaluationReport, GateDecision, GateVerdict, Metric
 
-#: The metric that has a limit of its own besides the sign test.
+#: The metrics that have limits of their own.
+PREFERENCE_ACCURACY = "preference_accuracy"
 ANSWER_ACCURACY = "answer_accuracy"
+DIVERSITY = "diversity"
 
-#: Told, but no reason to hold an adapter back: the judged rationales were drawn by the active adapter or by
-#: those before it, which find their own words likelier than any other adapter does, however good.
-PARTIAL = frozenset({"fit_logprob"})
+#: Told, but no reason to hold an adapter back. The judged rationales were drawn by the active adapter or by
+#: those before it, which find their own words likelier than any other adapter does, however good, and whose
+#: texts are more like them (ROUGE-L, BLEU, CIDEr). Grounding has no direction in which it must not go.
+PARTIAL = frozenset({"fit_logprob", "rouge_l", "bleu", "cider", "grounding"})
+
+#: What a coin reaches in preference accuracy.
+CHANCE = 0.5
 
 #: Differences smaller than this are rounding.
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class GatePolicy:
-    """How much worse is too much.
-
-    Attributes:
-        alpha: a metric is worse where chance alone would do this with a probability below `alpha`.
-        answer_drop: largest fall of answer accuracy (share, 0.01 = one point) that is let through,
-        answer_drop_items: judged from this many held-out tasks on; below, one task is too much of a share.
-    """
-
-    alpha: float = 0.05
-    answer_drop: float = 0.01
-    answer_drop_items: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +43,12 @@ def decide(
 ) -> GateDecision:
     """Compare a new adapter with the active one, metric by metric; one objection holds it back.
 
-    The metrics in PARTIAL are told and not weighed.
+    The metrics in PARTIAL are told and not weighed. A fall of diversity is no objection in itself (an
+    adapter that is surer of the right rationale repeats it), only a collapse is.
 
     Per-item outcomes are compared in pairs by a one-sided exact sign test. Where a report has none, the two
-    95 % intervals are compared instead: worse means that they do not overlap.
+    95 % intervals are compared instead: worse means that they do not overlap, better than chance that the
+    whole interval is.
     """
     policy = policy or GatePolicy()
     if active.training_set != challenger.training_set:
@@ -66,7 +60,8 @@ def decide(
         objections.append("There is nothing to compare on: the two reports have no metric in common.")
     if objections:
         return _hold(objections)
-    objections = [each for name in weighed if (each := _objection(name, active, challenger, policy))]
+    objections = _lacking(challenger, policy)
+    objections += [each for name in weighed if (each := _objection(name, active, challenger, policy))]
     if objections:
         return _hold(objections)
     return GateDecision(
@@ -103,12 +98,11 @@ def _different_sets(active: EvaluationReport, challenger: EvaluationReport) -> s
 
 
 def _unusable(active: EvaluationReport, challenger: EvaluationReport) -> list[str]:
-    missing = [name for name in active.metrics if name not in challenger.metrics]
+    weighed = [name for name in active.metrics if name not in PARTIAL]
+    missing = [name for name in weighed if name not in challenger.metrics]
     broken = [name for name, metric in challenger.metrics.items() if not _finite(challenger, name, metric)]
     unpaired = [
-        name
-        for name in active.metrics
-        if name in challenger.metrics and not _aligned(name, active, challenger)
+        name for name in weighed if name in challenger.metrics and not _aligned(name, active, challenger)
     ]
     return [
         *(f"{challenger.version} has no {name}, which {active.version} has." for name in missing),
@@ -126,20 +120,63 @@ def _aligned(name: str, active: EvaluationReport, challenger: EvaluationReport) 
     return not a or not b or len(a) == len(b)
 
 
+def _lacking(challenger: EvaluationReport, policy: GatePolicy) -> list[str]:
+    """What the evidence on what people said lacks."""
+    metric = challenger.metrics.get(PREFERENCE_ACCURACY)
+    items = metric.n if metric else 0
+    if items < policy.least_items:
+        return [
+            f"{PREFERENCE_ACCURACY} was measured on {items} held-out tasks, those with rationales that fit "
+            f"and others that do not; the policy asks for {policy.least_items} (least_items): label more."
+        ]
+    if metric is None or not policy.above_chance:
+        return []
+    told = _not_above_chance(metric, challenger.outcomes.get(PREFERENCE_ACCURACY, ()), policy)
+    return [told] if told else []
+
+
+def _not_above_chance(metric: Metric, outcomes: Sequence[float], policy: GatePolicy) -> str:
+    head = f"{PREFERENCE_ACCURACY} is {metric.value:.3f} on {metric.n} held-out items"
+    tail = "the adapter has not learnt to tell what people tick (above_chance)."
+    if not outcomes:
+        return "" if metric.low > CHANCE else f"{head}, its interval begins at {metric.low:.3f}: {tail}"
+    above = sum(outcome > CHANCE + _ROUNDING for outcome in outcomes)
+    below = sum(outcome < CHANCE - _ROUNDING for outcome in outcomes)
+    p = sign_test(above, below)
+    if p < policy.alpha:
+        return ""
+    told = f"{above} above a coin's, {below} below; sign test p = {p:.2g}, limit {policy.alpha:g}"
+    return f"{head} ({told}): {tail}"
+
+
 def _objection(
     name: str, active: EvaluationReport, challenger: EvaluationReport, policy: GatePolicy
 ) -> str | None:
     before, after = active.metrics[name], challenger.metrics[name]
-    pairing = _pair(name, active, challenger)
     change = _change(name, active, challenger)
-    if pairing is not None and pairing.worse > pairing.better and pairing.p < policy.alpha:
-        return f"{change}: worse beyond chance (sign test p = {pairing.p:.2g}, limit {policy.alpha:g})."
-    if pairing is None and _apart(before, after):
-        return f"{change}: worse, the 95 % intervals do not overlap."
-    drop = before.value - after.value
+    worse = _worse(name, active, challenger, policy)
+    if name == DIVERSITY:
+        collapsed = worse and after.value < policy.diversity_kept * before.value
+        limit = f"collapsed, less than {policy.diversity_kept:g} of it is left (diversity_kept)"
+        return f"{change}: {limit}, {worse}." if collapsed else None
+    if worse:
+        return f"{change}: worse {worse}."
     counted = min(before.n, after.n) >= policy.answer_drop_items
-    if name == ANSWER_ACCURACY and counted and drop > policy.answer_drop + _ROUNDING:
+    if name == ANSWER_ACCURACY and counted and before.value - after.value > policy.answer_drop + _ROUNDING:
         return f"{change}: a fall of more than {policy.answer_drop:g}."
+    return None
+
+
+def _worse(
+    name: str, active: EvaluationReport, challenger: EvaluationReport, policy: GatePolicy
+) -> str | None:
+    """How the metric is known to be worse; None where it may be as good."""
+    pairing = _pair(name, active, challenger)
+    if pairing is None:
+        apart = _apart(active.metrics[name], challenger.metrics[name])
+        return "as the 95 % intervals do not overlap" if apart else None
+    if pairing.worse > pairing.better and pairing.p < policy.alpha:
+        return f"beyond chance (sign test p = {pairing.p:.2g}, limit {policy.alpha:g})"
     return None
 
 

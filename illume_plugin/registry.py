@@ -3,8 +3,9 @@
     ROOT/project-12/v0001/adapter_model.safetensors
                           adapter_config.json
                           meta.json                  what AdapterMeta holds, with the hash of every file
+                    removed/v0002.json               the meta.json of a version whose weights were removed
 
-A folder called v0001 is complete or not there. Versions are never changed or numbered again.
+A folder called v0001 is complete or not there. Versions are never changed, and no number is given twice.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 _VERSION = re.compile(r"v\d{4,}")
 _STAGING = ".staging-"
+_REMOVED = "removed"
 _log = logging.getLogger(__name__)
 
 
@@ -58,14 +60,15 @@ class Registry:
             NotFoundError: there is no such version.
             ModelError: its meta.json is damaged, or the name is not a version.
         """
-        path = self.folder(project_id, version) / META_FILE
-        try:
-            meta = AdapterMeta(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise _damaged(version, f"{META_FILE} cannot be read: {error}") from error
-        if (meta.version, meta.project_id) != (version, project_id):
-            raise _damaged(version, f"{META_FILE} is of {meta.version} of project {meta.project_id}")
-        return meta
+        return _read_meta(self.folder(project_id, version) / META_FILE, project_id, version)
+
+    def removed(self, project_id: int) -> list[AdapterMeta]:
+        """What meta.json said of the versions whose weights were removed, oldest first."""
+        folder = self._project(project_id) / _REMOVED
+        names = set(self._removed_names(project_id)) - set(self._names(project_id))
+        return [
+            _read_meta(folder / f"{name}.json", project_id, name) for name in sorted(names, key=_number_of)
+        ]
 
     def folder(self, project_id: int, version: str) -> Path:
         """The folder of a version, as a PEFT adapter.
@@ -78,6 +81,11 @@ class Registry:
         if version == BASE_VERSION:
             raise NotFoundError(f"{BASE_VERSION} is the base model without an adapter; it has no folder.")
         if not path.is_dir():
+            if version in self._removed_names(project_id):
+                raise NotFoundError(
+                    f"The weights of {version} of project {project_id} were removed.",
+                    why="Only what meta.json said of it is left.",
+                )
             known = ", ".join(self._names(project_id)) or "none yet"
             raise NotFoundError(
                 f"Project {project_id} has no adapter version {version}.", why=f"Its versions are: {known}."
@@ -148,6 +156,29 @@ class Registry:
                 raise _damaged(version, f"{name} is not the file that was published")
         return meta
 
+    def remove(self, project_id: int, version: str) -> None:
+        """Remove a version's weights; its meta.json is kept, for the lineage of those after it.
+
+        Killed at any point, it leaves a complete version or none, and may be called again.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ModelError: the name is not a version, or its meta.json is damaged.
+        """
+        self.meta(project_id, version)
+        folder, project = self.folder(project_id, version), self._project(project_id)
+        kept = project / _REMOVED / f"{version}.json"
+        kept.parent.mkdir(exist_ok=True)
+        draft = kept.with_name(f".{version}.{uuid.uuid4().hex}")
+        shutil.copyfile(folder / META_FILE, draft)
+        _sync(draft)
+        draft.replace(kept)
+        _sync(kept.parent)
+        gone = project / f"{_STAGING}{uuid.uuid4().hex}"
+        folder.rename(gone)  # the version is there with all its files, or not at all
+        _sync(project)
+        shutil.rmtree(gone)
+
     def sweep(self, *, older_than_s: float = 3600.0) -> int:
         """Remove what publishing left behind when its process died; returns how many folders.
 
@@ -164,7 +195,9 @@ class Registry:
     def _number(self, meta: AdapterMeta, staging: Path) -> AdapterMeta:
         """Write meta.json and move the folder to the next number that nobody takes first."""
         project = staging.parent
-        number = max([0, *(int(name[1:]) for name in self._names(meta.project_id))])
+        # in this order: whatever is removed between the two is among the removed by the second
+        taken = [*self._names(meta.project_id), *self._removed_names(meta.project_id)]
+        number = max([0, *map(_number_of, taken)])
         while True:
             number += 1
             meta = replace(meta, version=f"v{number:04d}")
@@ -189,7 +222,15 @@ class Registry:
     def _names(self, project_id: int) -> list[str]:
         project = self._project(project_id)
         names = [p.name for p in project.iterdir() if _VERSION.fullmatch(p.name)] if project.is_dir() else []
-        return sorted(names, key=lambda name: int(name[1:]))
+        return sorted(names, key=_number_of)
+
+    def _removed_names(self, project_id: int) -> list[str]:
+        found = (self._project(project_id) / _REMOVED).glob("v*.json")
+        return [path.stem for path in found if _VERSION.fullmatch(path.stem)]
+
+
+def _number_of(version: str) -> int:
+    return int(version[1:])
 
 
 def checked_version(version: str) -> str:
@@ -201,6 +242,16 @@ def checked_version(version: str) -> str:
     if not _VERSION.fullmatch(version):
         raise ModelError(f"{version!r} is not an adapter version.", why="Versions are v0001, v0002, ...")
     return version
+
+
+def _read_meta(path: Path, project_id: int, version: str) -> AdapterMeta:
+    try:
+        meta = AdapterMeta(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(version, f"{META_FILE} cannot be read: {error}") from error
+    if (meta.version, meta.project_id) != (version, project_id):
+        raise _damaged(version, f"{META_FILE} is of {meta.version} of project {meta.project_id}")
+    return meta
 
 
 def _check_files(staged: Path) -> None:

@@ -343,7 +343,7 @@ class Run:
     """One training run as the store knows it.
 
     Attributes:
-        without_deleted: it goes on from the nearest adapter that learnt from no deleted or changed annotation.
+        without_deleted: it goes on from the nearest adapter without deleted or changed annotations.
     """
 
     run_id: int

@@ -29,7 +29,7 @@ from illume_plugin.base_model import (  # noqa: E402
     open_image,
 )
 from illume_plugin.training import TrainConfig  # noqa: E402
-from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
+from illume_plugin.training.lora import language_layers, lora_config  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -49,6 +49,8 @@ def test_figures_follow_from_the_outcomes() -> None:
             "Q1": 0.81, "Q1_base": 0.3, "Q1_answers": -0.02, "Q1_distinct": 0.8, "Q2": 0.9,
             "Q2_matched": 0.01, "Q2_tenth": 0.01, "Q4_noise-10": 0.5, "Q4_noise-20": 0.5,
             "Q4_agreement": 0.0, "control": 1.0,
+            "Q3_with-dpo": 0.0, "Q3_with-kto": 0.0, "Q3_with-dress": 0.0, "Q3_with-contrast": 0.0,
+            "Q3_with-all": 0.0,
         }
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from backend.child import TrainingChild
 from illume_plugin.embedded import base_model_path
 from illume_plugin.errors import RunError
 from illume_plugin.training.config import TrainConfig
-from illume_plugin.training.spec import RunSpec, write_spec
+from illume_plugin.training.spec import CHECKPOINTS_FOLDER, ERROR_FILE, RunSpec, read_spec, write_spec
 from illume_plugin.types import TrainingRow, TrainingSet
 
 pytestmark = pytest.mark.torch
@@ -82,3 +83,15 @@ def test_the_child_gets_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch)
     with TrainingChild(folder) as child:
         environment = Path(f"/proc/{child._process.pid}/environ").read_bytes()
     assert b"hush" not in environment
+
+
+def test_leaving_while_it_trains_leaves_a_checkpoint(folder: Path) -> None:
+    """What a cancelled run, or a worker that is stopped, leaves behind."""
+    spec = read_spec(folder)
+    write_spec(folder, replace(spec, config=replace(spec.config, max_steps=10_000, checkpoint_steps=9_999)))
+    with TrainingChild(folder, threads=1) as child:
+        while child.running() and child.progress().get("step", 0) < 2:
+            child.wait(0.05)
+    left = {path.name.partition("-")[0] for path in (folder / CHECKPOINTS_FOLDER).iterdir()}
+    assert left == {"step"}, "complete ones, and no draft"
+    assert not (folder / ERROR_FILE).exists()

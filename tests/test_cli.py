@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from test_retrain import submitted
 from backend.cli import main
 from backend.service import Service
 from backend.settings import Settings, load_settings
-from illume_plugin.store import projects, runs
+from illume_plugin.lineage import Source, said
+from illume_plugin.registry import ADAPTER_FILES
+from illume_plugin.store import judgements, lineage, projects, runs
 
 HELP = Path(__file__).parents[1] / "docs" / "help.md"
 
@@ -142,6 +145,105 @@ def test_versions_promote_and_rollback(data_dir: Path) -> None:
     assert result.exit_code == 1
     assert "nothing to go back to" in result.output
     assert "v0000 serves project 2 now" in illume("promote", "v0000").output
+
+
+@pytest.fixture
+def published(data_dir: Path, tmp_path: Path) -> Path:
+    """v0001, which the gate let through and run 1 made from annotation 101, and v0002, which it holds."""
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    for name in ADAPTER_FILES:
+        (staged / name).write_text("{}")
+    service = Service(load_settings())
+    service.apply_events()
+    for number, verdict in enumerate(["promote", "hold"], start=1):
+        metric = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 40, "higher_is_better": True}
+        service.registry.publish(
+            2,
+            staged,
+            parent=f"v000{number - 1}",
+            base_model="embedded",
+            base_model_hash="",
+            training_set="set",
+            config={"run_id": number},
+            seed=0,
+            metrics={"gate": verdict, "challenger": {"preference_accuracy": metric}},
+            versions={},
+        )
+    with service.store.write() as conn:
+        digests = judgements.digests(conn, 2)
+        held = judgements.preferences_of_annotations(conn, 2, [101])
+        source = Source(101, 1, 7, digests[101], said(held[101]), held_out=False)
+        lineage.keep(conn, 1, 2, [source])
+    service.close()
+    return data_dir
+
+
+def test_promoting_against_the_gate_needs_a_reason(published: Path) -> None:
+    for refused in (illume("promote", "v0002"), illume("promote", "v0002", "--dry-run")):
+        assert refused.exit_code == 1
+        assert "The gate holds v0002 back" in refused.output
+    assert "v0002 serves project 2 now" in illume("promote", "v0002", "--reason", "it is shorter").output
+    assert ": it is shorter" in illume("versions").output
+    assert "v0000 serves project 2 again" in illume("rollback").output
+
+
+def test_versions_as_json(published: Path) -> None:
+    found = json.loads(illume("versions", "--json").output)
+    assert (found["project"], found["active"]) == (2, "v0000")
+    assert [(one["version"], one["state"], one["gate"]) for one in found["versions"]] == [
+        ("v0001", "ready", "promote"),
+        ("v0002", "ready", "hold"),
+    ]
+    assert found["versions"][0]["meta"]["metrics"]["challenger"]["preference_accuracy"]["n"] == 40
+
+
+def test_lineage_both_ways(published: Path) -> None:
+    told = illume("lineage", "v0002").output
+    assert "learnt from 1 annotations of 1 tasks" in told
+    assert "person 7: 1" in told
+    told = illume("lineage", "--annotation", "101").output.splitlines()
+    assert told == ["v0001  learnt from it", "v0002  goes back to v0001, which learnt from it"]
+    assert (
+        "No version of project 2 learnt from annotation 102"
+        in illume("lineage", "--annotation", "102").output
+    )
+    assert illume("lineage").exit_code == 1
+    assert illume("lineage", "v0001", "--annotation", "101").exit_code == 1
+    as_json = json.loads(illume("lineage", "v0001", "--json").output)
+    assert [source["annotation_id"] for source in as_json["line"][0]["sources"]] == [101]
+
+
+def test_what_is_deleted_is_shown_with_what_to_do(published: Path) -> None:
+    service = Service(load_settings())
+    with service.store.write() as conn:
+        judgements.delete(conn, 2, 101)
+    service.switch(2, "v0002", reason="test")
+    service.close()
+    told = illume("versions").output
+    assert told.count("learnt from 1 annotations that were deleted") == 2
+    assert "illume train --without-deleted" in told
+    assert "annotation 101 was deleted" in illume("lineage", "v0002").output
+    assert "It would go on from v0000." in illume("train", "--dry-run", "--without-deleted").output
+
+
+def test_a_live_run_of_the_other_kind_is_no_answer(data_dir: Path) -> None:
+    service = Service(load_settings())
+    service.request_training(2, trigger="somebody")
+    service.close()
+    refused = illume("train", "--without-deleted")
+    assert refused.exit_code == 1
+    assert "illume cancel 1" in refused.output
+
+
+def test_retire_and_gc(published: Path) -> None:
+    assert "is retired" in illume("retire", "v0001", "--reason", "wrong folder").output
+    assert "wrong folder" in illume("promote", "v0001").output
+    assert "may serve again" in illume("retire", "v0001", "--undo").output
+    assert "v0001 (--dry-run)" in illume("gc", "--keep", "1", "--dry-run").output
+    assert "Removed the weights of: v0001." in illume("gc", "--keep", "1").output
+    assert "v0001  removed" in illume("versions").output
+    assert "Removed the weights of: nothing." in illume("gc", "--keep", "1").output
 
 
 def test_connect_needs_a_token_and_says_where_to_get_one(data_dir: Path) -> None:

@@ -16,7 +16,7 @@ from illume_plugin.types import JudgedTask
 pytest.importorskip("torch")
 
 from illume_plugin.base_model import BaseModel, load_base_model
-from illume_plugin.evaluation import evaluate, share_of_pairs
+from illume_plugin.evaluation import DRAWS, Extent, evaluate, evaluate_tasks, share_of_pairs
 from illume_plugin.intervals import bootstrap, wilson
 from illume_plugin.scoring import logprob_mean
 
@@ -141,7 +141,42 @@ def test_a_cap_draws_the_same_tasks_every_time(
 ) -> None:
     tasks, images = world
     first, again = (
-        evaluate(base, None, tasks, images, version="v", training_set="h", at_most=3) for _ in range(2)
+        evaluate(base, None, tasks, images, version="v", training_set="h", extent=Extent(tasks=3))
+        for _ in range(2)
     )
     assert first == again
     assert first.metrics["answer_accuracy"].n == 3
+
+
+def test_rationales_are_sampled_for_the_first_tasks_only(
+    base: BaseModel, world: tuple[list[JudgedTask], dict[str, Path]]
+) -> None:
+    tasks, images = world
+    report = evaluate(base, None, tasks, images, version="v", training_set="h", extent=Extent(sampled=3))
+    assert {name: metric.n for name, metric in report.metrics.items()} == {
+        "preference_accuracy": 1,
+        "fit_logprob": 2,
+        "answer_accuracy": 6,
+        "diversity": 3,
+        "grounding": 3,
+        "rouge_l": 2,
+        "cider": 2,
+        "bleu": 2,
+    }
+    assert all(metric.low <= metric.value <= metric.high for metric in report.metrics.values())
+    assert report.metrics["grounding"].value > 0, "the picture makes its own rationales likelier"
+    assert "bleu" not in report.outcomes
+
+
+def test_what_was_said_comes_likeliest_first_and_once(
+    base: BaseModel, world: tuple[list[JudgedTask], dict[str, Path]]
+) -> None:
+    tasks, images = world
+    first, *_, last = evaluate_tasks(base, None, tasks, images, extent=Extent(sampled=5))
+    assert last.rationales == ()
+    assert first.task == tasks[0]
+    assert 1 <= len(first.rationales) == len(set(first.rationales)) <= DRAWS.size
+    scores = logprob_mean(
+        base, images[tasks[0].image], tasks[0].question, tasks[0].answer, list(first.rationales)
+    )
+    assert scores == sorted(scores, reverse=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from illume_plugin.errors import SettingsError
 from illume_plugin.examples import Condition, FeedbackExample
-from illume_plugin.feedback import build_feedback, condition_text, under, with_dropout
+from illume_plugin.feedback import build_feedback, condition_text, with_dropout
 from illume_plugin.types import Origin, Preference, Task, Verdict
 
 F, U = Verdict.FITS, Verdict.UNFIT
@@ -53,11 +53,6 @@ def test_a_critique_never_ends_the_condition(critique: str) -> None:
     assert (text.count("["), text.count("]")) == (1, 1)
     assert text.endswith("]")
     assert text.count("|") <= 2
-
-
-def test_the_condition_stands_before_the_question() -> None:
-    assert under(Condition(helpful=4), "Why?") == "[feedback | helpful 4/4] Why?"
-    assert under(Condition(), "Why?") == "Why?"
 
 
 @pytest.mark.parametrize(

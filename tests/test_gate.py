@@ -1,16 +1,21 @@
 """The gate, against hand arithmetic: sign tests of small counts are powers of two."""
 
 import math
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illume_plugin.gate import GatePolicy, decide, sign_test
+from illume_plugin.gate import decide, sign_test
+from illume_plugin.gate_policy import GatePolicy
 from illume_plugin.types import EvaluationReport, GateVerdict, Metric
 
 PROMOTE, HOLD = GateVerdict.PROMOTE, GateVerdict.HOLD
+
+#: Compares and asks for nothing else: what evidence is asked for has tests of its own below.
+COMPARE = GatePolicy(least_items=0, above_chance=False)
 
 
 def report(
@@ -84,7 +89,7 @@ def test_sign_test_of_many_items() -> None:
 @pytest.mark.parametrize("name", ["preference_accuracy", "answer_accuracy"])
 def test_paired_outcomes(name: str, better: int, worse: int, same: int, verdict: GateVerdict) -> None:
     before, after = flips(better, worse, same)
-    decision = decide(report("v0001", {name: before}), report("v0002", {name: after}))
+    decision = decide(report("v0001", {name: before}), report("v0002", {name: after}), COMPARE)
     assert decision.verdict is verdict
     assert f"({better} better, {worse} worse)" in decision.reasons[0]
 
@@ -94,7 +99,9 @@ def test_continuous_outcomes(loss: float, verdict: GateVerdict) -> None:
     before = [-1.0, -2.0, -1.5, -3.0, -0.5, -1.1]
     after = [value + loss for value in before]
     decision = decide(
-        report("v0001", {"preference_accuracy": before}), report("v0002", {"preference_accuracy": after})
+        report("v0001", {"preference_accuracy": before}),
+        report("v0002", {"preference_accuracy": after}),
+        COMPARE,
     )
     assert decision.verdict is verdict
 
@@ -107,7 +114,7 @@ def test_where_lower_is_better(change: float, verdict: GateVerdict) -> None:
         report(version, {"perplexity": items}, higher_is_better=False)
         for version, items in (("v0001", before), ("v0002", after))
     )
-    assert decide(a, b).verdict is verdict
+    assert decide(a, b, COMPARE).verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_the_limit_on_answer_accuracy(n: int, before: float, after: float, verdi
         bare(version, answer_accuracy=Metric(value, 0.0, 1.0, n))
         for version, value in (("v0001", before), ("v0002", after))
     )
-    decision = decide(a, b)
+    decision = decide(a, b, COMPARE)
     assert decision.verdict is verdict
     if verdict is HOLD:
         assert decision.reasons[0].endswith("a fall of more than 0.01.")
@@ -136,7 +143,7 @@ def test_only_answer_accuracy_has_that_limit() -> None:
         bare(version, preference_accuracy=Metric(value, 0.0, 1.0, 500))
         for version, value in (("v0001", 0.9), ("v0002", 0.8))
     )
-    assert decide(a, b).verdict is PROMOTE
+    assert decide(a, b, COMPARE).verdict is PROMOTE
 
 
 @pytest.mark.parametrize(
@@ -153,14 +160,14 @@ def test_without_outcomes_the_intervals_are_compared(
     after: Metric, lower_is_better: bool, verdict: GateVerdict
 ) -> None:
     before = Metric(0.7, 0.6, 0.8, 80, higher_is_better=not lower_is_better)
-    assert decide(bare("v0001", m=before), bare("v0002", m=after)).verdict is verdict
+    assert decide(bare("v0001", m=before), bare("v0002", m=after), COMPARE).verdict is verdict
 
 
 def test_where_there_are_outcomes_the_intervals_do_not_count() -> None:
     before, after = flips(0, 2)
     a = EvaluationReport("v0001", "t", {"m": Metric(1.0, 0.9, 1.0, 2)}, {"m": tuple(before)})
     b = EvaluationReport("v0002", "t", {"m": Metric(0.0, 0.0, 0.1, 2)}, {"m": tuple(after)})
-    assert decide(a, b).verdict is PROMOTE
+    assert decide(a, b, COMPARE).verdict is PROMOTE
 
 
 GOOD = {"preference_accuracy": [1.0, 0.0, 1.0], "answer_accuracy": [1.0, 1.0, 1.0]}
@@ -181,13 +188,13 @@ GOOD = {"preference_accuracy": [1.0, 0.0, 1.0], "answer_accuracy": [1.0, 1.0, 1.
     ],
 )
 def test_a_report_that_cannot_be_used_holds(challenger: EvaluationReport, reason: str) -> None:
-    decision = decide(report("v0001", GOOD), challenger)
+    decision = decide(report("v0001", GOOD), challenger, COMPARE)
     assert decision.verdict is HOLD
     assert any(reason in each for each in decision.reasons), decision.reasons
 
 
 def test_nothing_to_compare_on() -> None:
-    decision = decide(bare("v0000"), bare("v0001"))
+    decision = decide(bare("v0000"), bare("v0001"), COMPARE)
     assert decision.verdict is HOLD
     assert decision.reasons == ("There is nothing to compare on: the two reports have no metric in common.",)
 
@@ -196,7 +203,7 @@ def test_a_hold_names_every_objection_and_nothing_else() -> None:
     before, after = flips(0, 6)
     a = report("v0001", {"preference_accuracy": before, "answer_accuracy": before, "fit_logprob": [-1.0]})
     b = report("v0002", {"preference_accuracy": after, "answer_accuracy": after, "fit_logprob": [-0.5]})
-    decision = decide(a, b)
+    decision = decide(a, b, COMPARE)
     assert decision.reasons == (
         "preference_accuracy went from 1.000 to 0.000 on 6 held-out items (0 better, 6 worse): "
         "worse beyond chance (sign test p = 0.016, limit 0.05).",
@@ -208,7 +215,7 @@ def test_a_hold_names_every_objection_and_nothing_else() -> None:
 def test_a_promotion_gives_its_figures() -> None:
     before, after = flips(2, 1, 1)
     decision = decide(
-        report("v0001", {"answer_accuracy": before}), report("v0002", {"answer_accuracy": after})
+        report("v0001", {"answer_accuracy": before}), report("v0002", {"answer_accuracy": after}), COMPARE
     )
     assert decision.reasons == (
         "answer_accuracy went from 0.500 to 0.750 on 4 held-out items (2 better, 1 worse): not worse.",
@@ -216,22 +223,22 @@ def test_a_promotion_gives_its_figures() -> None:
 
 
 def test_a_metric_only_the_challenger_has_is_no_objection() -> None:
-    assert decide(report("v0001", GOOD), report("v0002", {**GOOD, "new": [0.5]})).verdict is PROMOTE
+    assert decide(report("v0001", GOOD), report("v0002", {**GOOD, "new": [0.5]}), COMPARE).verdict is PROMOTE
 
 
 @pytest.mark.parametrize(("alpha", "verdict"), [(0.01, PROMOTE), (0.02, HOLD)])
 def test_the_policy_sets_the_limit(alpha: float, verdict: GateVerdict) -> None:
     before, after = flips(0, 6)  # p = 1/64 = 0.0156
     a, b = report("v0001", {"m": before}), report("v0002", {"m": after})
-    assert decide(a, b, GatePolicy(alpha=alpha)).verdict is verdict
+    assert decide(a, b, GatePolicy(alpha=alpha, least_items=0, above_chance=False)).verdict is verdict
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_an_adapter_is_never_worse_than_itself_nor_both_ways(items: list[tuple[bool, bool]]) -> None:
     one, other = ([float(pair[k]) for pair in items] for k in (0, 1))
     a, b = report("v0001", {"m": one}), report("v0002", {"m": other})
-    assert decide(a, report("v0002", {"m": one})).verdict is PROMOTE
-    assert PROMOTE in {decide(a, b).verdict, decide(b, a).verdict}
+    assert decide(a, report("v0002", {"m": one}), COMPARE).verdict is PROMOTE
+    assert PROMOTE in {decide(a, b, COMPARE).verdict, decide(b, a, COMPARE).verdict}
 
 
 def test_likelihood_is_told_and_never_holds_back() -> None:
@@ -239,6 +246,77 @@ def test_likelihood_is_told_and_never_holds_back() -> None:
     before, after = [-0.1] * 40, [-0.3] * 40
     a = report("v0001", {"preference_accuracy": [1.0] * 40, "fit_logprob": before})
     b = report("v0002", {"preference_accuracy": [1.0] * 40, "fit_logprob": after})
-    decision = decide(a, b)
+    decision = decide(a, b, COMPARE)
     assert decision.verdict is GateVerdict.PROMOTE
     assert any("fit_logprob" in reason and "told, not weighed" in reason for reason in decision.reasons)
+
+
+def judged(version: str, above: int, below: int, even: int = 0) -> EvaluationReport:
+    return report(version, {"preference_accuracy": [0.8] * above + [0.2] * below + [0.5] * even})
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "even", "verdict", "reason"),
+    [
+        (4, 0, 0, HOLD, "on 4 held-out tasks"),
+        (5, 0, 0, PROMOTE, "not worse"),  # p = 1/32
+        (5, 1, 0, HOLD, "above_chance"),  # p = 7/64
+        (7, 1, 0, PROMOTE, "not worse"),  # p = 9/256
+        (8, 2, 0, HOLD, "above_chance"),  # p = 56/1024
+        (9, 2, 20, PROMOTE, "not worse"),  # p = 67/2048; a tie is no evidence
+        (0, 0, 30, HOLD, "above_chance"),
+        (10, 10, 0, HOLD, "10 above a coin's, 10 below"),
+    ],
+)
+def test_the_least_evidence(above: int, below: int, even: int, verdict: GateVerdict, reason: str) -> None:
+    active, challenger = (judged(version, above, below, even) for version in ("v0001", "v0002"))
+    decision = decide(active, challenger)
+    assert decision.verdict is verdict
+    assert any(reason in each for each in decision.reasons), decision.reasons
+
+
+def test_without_judged_held_out_tasks_nothing_is_promoted() -> None:
+    active, challenger = (report(version, {"answer_accuracy": [1.0] * 50}) for version in ("v0001", "v0002"))
+    assert decide(active, challenger).verdict is HOLD
+    assert decide(active, challenger, GatePolicy(least_items=0)).verdict is PROMOTE
+
+
+@pytest.mark.parametrize(("low", "verdict"), [(0.51, PROMOTE), (0.5, HOLD), (0.4, HOLD)])
+def test_chance_without_outcomes_is_judged_by_the_interval(low: float, verdict: GateVerdict) -> None:
+    metric = Metric(0.6, low, 0.7, 40)
+    a, b = (bare(version, preference_accuracy=metric) for version in ("v0001", "v0002"))
+    assert decide(a, b).verdict is verdict
+
+
+def test_an_adapter_that_learnt_from_noise_is_mostly_held() -> None:
+    # ticks without a meaning: in each held-out task the order of the scores is a coin's
+    rng = random.Random(3)
+    verdicts = [
+        decide(
+            report("v0000", {"preference_accuracy": [float(rng.random() < 0.5) for _ in range(20)]}),
+            report("v0001", {"preference_accuracy": [float(rng.random() < 0.5) for _ in range(20)]}),
+        ).verdict
+        for _ in range(400)
+    ]
+    assert verdicts.count(PROMOTE) <= 0.05 * len(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "n", "verdict"),
+    [
+        (0.9, 0.4, 20, HOLD),  # under half of it
+        (0.9, 0.5, 20, PROMOTE),  # less, but no collapse
+        (0.9, 0.2, 4, PROMOTE),  # too few items to say so: p = 1/16
+        (0.3, 0.9, 20, PROMOTE),
+    ],
+)
+def test_only_a_collapse_of_diversity_holds_back(
+    before: float, after: float, n: int, verdict: GateVerdict
+) -> None:
+    a, b = (
+        report(version, {"diversity": [value] * n})
+        for version, value in (("v0001", before), ("v0002", after))
+    )
+    decision = decide(a, b, COMPARE)
+    assert decision.verdict is verdict
+    assert ("collapsed" in decision.reasons[0]) == (verdict is HOLD)

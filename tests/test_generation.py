@@ -21,7 +21,7 @@ from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw  # noqa:
 from illume_plugin.generation.engine import TransformersGenerator  # noqa: E402
 from illume_plugin.scoring import logprob_mean  # noqa: E402
 from illume_plugin.training import TrainConfig  # noqa: E402
-from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
+from illume_plugin.training.lora import language_layers, lora_config  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

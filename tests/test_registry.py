@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,42 @@ def test_sweep_removes_old_leftovers_only(registry: Registry, published: Adapter
 def test_a_project_is_a_number(registry: Registry, project_id: Any) -> None:
     with pytest.raises((IllumeError, ValueError)):
         registry.versions(project_id)
+
+
+def test_removed_weights_leave_meta_behind_and_the_number_is_not_given_again(
+    registry: Registry, published: AdapterMeta, tmp_path: Path
+) -> None:
+    second = registry.publish(5, tmp_path / "run", **FIELDS)
+    registry.remove(5, "v0002")
+    assert registry.versions(5) == [published]
+    assert registry.removed(5) == [second]
+    with pytest.raises(NotFoundError, match="were removed"):
+        registry.folder(5, "v0002")
+    assert registry.publish(5, tmp_path / "run", **FIELDS).version == "v0003"
+    with pytest.raises(NotFoundError):
+        registry.remove(5, "v0002")
+    assert not list(tmp_path.rglob(".staging-*"))
+
+
+@pytest.mark.parametrize("step", ["rename", "rmtree"])
+def test_a_removal_that_was_interrupted_is_finished_by_the_next(
+    registry: Registry, published: AdapterMeta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class KilledError(Exception):
+        """As if the process had died."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "rename") if step == "rename" else (shutil, "rmtree")), die)
+        with pytest.raises(KilledError):
+            registry.remove(5, "v0001")
+    if step == "rename":
+        assert registry.verify(5, "v0001") == published, "complete as before"
+        assert registry.removed(5) == []
+        registry.remove(5, "v0001")
+    assert registry.versions(5) == []
+    assert registry.removed(5) == [published]
+    registry.sweep(older_than_s=-1)
+    assert not list(tmp_path.rglob(".staging-*"))

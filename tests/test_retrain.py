@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,11 +15,21 @@ from conftest import SELECT, SayingGenerator
 import backend.retrain
 from backend.retrain import Retrain, due, snapshot
 from backend.service import Service
-from illume_plugin.errors import RunError
+from illume_plugin.errors import ConflictError, RunError
+from illume_plugin.examples import PairSource
 from illume_plugin.registry import Registry
-from illume_plugin.store import events, projects, runs
-from illume_plugin.training.spec import ADAPTER_FOLDER, RESULT_FILE, RunResult, read_spec, write_json
-from illume_plugin.types import EvaluationReport, Metric, Run, RunState
+from illume_plugin.store import candidates, events, projects, runs
+from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.objectives.settings import ObjectiveSettings
+from illume_plugin.training.spec import (
+    ADAPTER_FOLDER,
+    CHECKPOINTS_FOLDER,
+    RESULT_FILE,
+    RunResult,
+    read_spec,
+    write_json,
+)
+from illume_plugin.types import Candidate, CandidateSet, EvaluationReport, Metric, Run, RunState
 
 TASKS = 30
 
@@ -56,7 +67,13 @@ def report(version: str, training_set: str, accuracy: float, n: int = 40) -> Eva
     right = round(accuracy * n)
     outcomes = tuple([1.0] * right + [0.0] * (n - right))
     metric = Metric(value=accuracy, low=accuracy - 0.1, high=accuracy + 0.1, n=n)
-    return EvaluationReport(version, training_set, {"answer_accuracy": metric}, {"answer_accuracy": outcomes})
+    told = dict.fromkeys(["answer_accuracy", "preference_accuracy"], (metric, outcomes))
+    return EvaluationReport(
+        version,
+        training_set,
+        {name: metric for name, (metric, _) in told.items()},
+        {name: outcomes for name, (_, outcomes) in told.items()},
+    )
 
 
 class StandInChild:
@@ -309,6 +326,51 @@ def test_held_out_tasks_are_not_learnt_from(labelled: Service) -> None:
     assert {row.task_id for row in found.rows}.isdisjoint(task.task_id for task in found.held_out)
 
 
+def test_a_snapshot_has_records_for_the_objectives_that_are_on(labelled: Service) -> None:
+    """Of three candidates the first and the last fit: two pairs for each task that trains."""
+    found = snapshot(labelled, 2)
+    training = {row.task_id for row in found.rows}
+    sides = {(pair.chosen, pair.rejected) for pair in found.pairs if pair.task_id == min(training)}
+    assert sides == {(f"text {k} of {min(training)}", f"text 2 of {min(training)}") for k in (1, 3)}
+    assert {pair.task_id for pair in found.pairs} == training
+    assert len(found.feedback) == 3 * len(training)
+    assert not found.labels
+    alone = snapshot(labelled, 2, objectives=ObjectiveSettings(dress=0, dpo=0, kto=1))
+    assert not alone.pairs
+    assert not alone.feedback
+    assert len(alone.labels) == 3 * len(training)
+
+
+def test_what_nobody_judged_makes_a_pair_while_the_ranks_agree_with_people(labelled: Service) -> None:
+    """The gate looks at 20 judged tasks at least, and at each task's newest candidates."""
+    data = {100 + n: submitted(100 + n, [])["task"]["data"] for n in range(20)}
+    with labelled.store.write() as conn:
+        projects.put_tasks(conn, 2, data.items())
+        for task_id in [*range(1, TASKS + 1), *data]:
+            for version, order in (("v0001", (1, 3, 2)), ("v0000", (2, 3, 1))):
+                ranked = tuple(
+                    Candidate(f"text {k} of {task_id}", 0.7, 1, rank=1 - place / 2)
+                    for place, k in enumerate(order)
+                )
+                made = CandidateSet(2, task_id, version, "plan", 1, 0.5, ranked)
+                candidates.put(conn, made, now=float(version == "v0001"))
+    training = snapshot(labelled, 2)
+    automatic = {pair.task_id: pair for pair in training.pairs if pair.source is PairSource.CSR}
+    assert automatic.keys() == set(data) - {task.task_id for task in training.held_out}
+    assert all((p.chosen, p.rejected) == (f"text 1 of {n}", f"text 2 of {n}") for n, p in automatic.items())
+
+
+def test_a_run_of_ticks_on_one_row_alone_is_refused(
+    service: Service, connected: int, child: type[StandInChild]
+) -> None:
+    for task_id in range(1, TASKS + 1):
+        service.receive(submitted(task_id, ["c1"]))
+    run = run_now(service)
+    assert run.state is RunState.FAILED
+    assert "ticked row 1 and no other" in (run.error or "")
+    assert child.started == 0
+
+
 def test_the_training_set_is_kept_under_its_hash(labelled: Service, child: type[StandInChild]) -> None:
     run = run_now(labelled)
     with labelled.store.read() as conn:
@@ -326,3 +388,102 @@ def test_registry_and_store_agree_on_what_serves(labelled: Service, child: type[
     assert labelled.rollback(2, reason="test") == ("v0001", "v0000")
     assert isinstance(labelled.registry, Registry)
     assert labelled.versions() == ["v0000", "v0001", "v0002"]
+
+
+def interrupted(service: Service, child: type[StandInChild]) -> Run:
+    """A run that was cancelled after its child had written a checkpoint."""
+    folders = service.settings.data_dir / "runs"
+
+    def checkpoint_then_cancel() -> None:
+        (folder,) = folders.iterdir()
+        (folder / CHECKPOINTS_FOLDER / "step-00000001").mkdir(parents=True, exist_ok=True)
+        with service.store.write() as conn:
+            live = runs.live_run(conn, 2)
+            assert live is not None
+            if not runs.cancel_requested(conn, live.run_id):
+                runs.request_cancel(conn, live.run_id, now=service.clock())
+
+    child.during = staticmethod(checkpoint_then_cancel)
+    run = run_now(service)
+    child.during = staticmethod(lambda: None)
+    assert run.state is RunState.CANCELLED
+    return run
+
+
+def resumed(service: Service, run: Run, config: TrainConfig | None = None) -> Run:
+    with service.store.write() as conn:
+        assert runs.resume(conn, run.run_id).state is RunState.QUEUED
+    ended = Retrain(service, owner="later", config=config).claim_and_run()
+    assert ended is not None
+    assert ended.run_id == run.run_id
+    return ended
+
+
+def test_a_cancelled_run_is_resumed_as_it_was_begun(labelled: Service, child: type[StandInChild]) -> None:
+    run = interrupted(labelled, child)
+    assert run.error == f"cancelled. It can go on: illume train --resume {run.run_id}"
+    labelled.receive(submitted(TASKS + 1, ["c1"]))  # what is said meanwhile is for the next run
+    ended = resumed(labelled, run, TrainConfig(rank=3))
+    assert ended.state is RunState.PROMOTED, ended.error
+    assert ended.training_set == run.training_set
+    meta = labelled.registry.verify(2, ended.version or "")
+    assert (meta.training_set, meta.config["rank"]) == (run.training_set, TrainConfig().rank)
+    assert not list((labelled.settings.data_dir / "runs").iterdir())
+
+
+@pytest.mark.parametrize("change", ["a picture is gone", "no checkpoint", "the spec is damaged"])
+def test_a_run_that_cannot_go_on_begins_anew(
+    labelled: Service, child: type[StandInChild], change: str
+) -> None:
+    run = interrupted(labelled, child)
+    (folder,) = (labelled.settings.data_dir / "runs").iterdir()
+    match change:
+        case "a picture is gone":
+            Path(next(iter(read_spec(folder).images.values()))).unlink()
+        case "no checkpoint":
+            shutil.rmtree(folder / CHECKPOINTS_FOLDER)
+        case "the spec is damaged":
+            (folder / "spec.json").write_text("{")
+    ended = resumed(labelled, run, TrainConfig(rank=3))
+    assert ended.state is RunState.PROMOTED, ended.error
+    assert labelled.registry.verify(2, ended.version or "").config["rank"] == 3
+
+
+def test_a_resumed_run_is_compared_with_what_serves_by_then(
+    labelled: Service, child: type[StandInChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_now(labelled)
+    run = interrupted(labelled, child)
+    labelled.rollback(2, reason="test")
+    seen: list[Any] = []
+    write_spec = backend.retrain.write_spec
+    monkeypatch.setattr(
+        backend.retrain, "write_spec", lambda folder, spec: (seen.append(spec), write_spec(folder, spec))
+    )
+    resumed(labelled, run)
+    assert (seen[0].parent_version, seen[0].active_version, seen[0].active_adapter) == (
+        "v0001",
+        "v0000",
+        None,
+    )
+
+
+def test_what_can_be_resumed_goes_when_a_later_run_has_ended(
+    labelled: Service, child: type[StandInChild]
+) -> None:
+    interrupted(labelled, child)
+    assert len(list((labelled.settings.data_dir / "runs").iterdir())) == 1
+    run_now(labelled)
+    assert not list((labelled.settings.data_dir / "runs").iterdir())
+
+
+def test_only_a_run_that_failed_or_was_cancelled_is_resumed(
+    labelled: Service, child: type[StandInChild]
+) -> None:
+    run = interrupted(labelled, child)
+    done = run_now(labelled)
+    with labelled.store.write() as conn, pytest.raises(ConflictError, match="promoted"):
+        runs.resume(conn, done.run_id)
+    labelled.request_training(2, trigger="test")
+    with labelled.store.write() as conn, pytest.raises(ConflictError, match=r"queued.*illume cancel"):
+        runs.resume(conn, run.run_id)

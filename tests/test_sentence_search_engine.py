@@ -21,12 +21,12 @@ from illume_plugin.generation import sentence_search_candidates as searching  # 
 from illume_plugin.generation.engine import TransformersGenerator  # noqa: E402
 from illume_plugin.generation.generator import SentenceSearcher  # noqa: E402
 from illume_plugin.generation.plan import SentenceSearch  # noqa: E402
-from illume_plugin.generation.sentence_search import Step  # noqa: E402
+from illume_plugin.generation.sentence_search import Found, Step, search  # noqa: E402
 from illume_plugin.generation.sentence_search_drawing import SentenceDraw  # noqa: E402
 from illume_plugin.generation.sentence_search_reading import SentenceReader  # noqa: E402
 from illume_plugin.generation.stopping import SamplingStopped  # noqa: E402
+from illume_plugin.generation.tokens import encoded  # noqa: E402
 from illume_plugin.proposals import Choice, propose  # noqa: E402
-from illume_plugin.scoring import ScoreRequest, score  # noqa: E402
 from illume_plugin.store import Store, candidates, projects  # noqa: E402
 from illume_plugin.types import Candidate, CandidateSet, Side, Task  # noqa: E402
 
@@ -59,7 +59,7 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> list[SampleRequest]:
 
 @pytest.fixture(scope="module")
 def generators() -> dict[str, TransformersGenerator]:
-    """They say no pictures: read again, as plain `generate` has to, those would be further ones."""
+    """One token is suppressed, so that `generate`'s own processors take part."""
     models = {name: tiny(name) for name in ARCHITECTURES}
     for each in models.values():
         each.model.generation_config.suppress_tokens = [IMAGE]
@@ -99,14 +99,15 @@ def test_one_path_with_one_sentence_at_a_time_is_an_ordinary_draw(
     many = [
         replace(request, task=replace(request.task, task_id=10 * i + k))
         for i, request in enumerate(requests)
-        for k in range(4)
+        for k in range(2 if mode == MODES[-1] else 8)  # plain, they are drawn one after the other
     ]
     plain = each_generator.draw(many, replace(PLAN, temperatures=(HOT,), search=None))
     found = each_generator.draw(many, replace(PLAN, search=ONE))
     assert texts(found) == texts(plain)
     paths = [one.searched.ranks for (one,) in found if one and one.searched]
-    assert len(paths) > 2
-    assert max(map(len, paths)) > 1
+    if mode != MODES[-1]:
+        assert len(paths) > 2
+        assert max(map(len, paths)) > 1
 
 
 def test_every_way_of_decoding_finds_the_same(
@@ -178,31 +179,32 @@ def test_what_is_kept_of_a_search(generator: TransformersGenerator, requests: li
     assert found[len(kept) :] == [None] * (len(found) - len(kept))
 
 
-def test_log_probabilities_are_those_of_scoring(
-    generator: TransformersGenerator, requests: list[SampleRequest]
+def test_log_probabilities_are_those_of_reading(
+    requests: list[SampleRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told again behind the prompt, drawn, or read as a whole: the same figure."""
-    (found,) = generator.draw(requests[:1], PLAN)
-    tokenizer = generator.base.processor.tokenizer
-    kept = [
-        one
-        for one in found
-        if one and one.searched and len(one.searched.ranks) < 4 and tokenizer.unk_token not in one.text
-    ]
-    (scores,) = score(
-        generator.base,
-        [
-            ScoreRequest(
-                requests[0].image, requests[0].task.question, requests[0].task.answer, [c.text for c in kept]
-            )
-        ],
-        blind=False,
-    )
-    whole = [one for one in zip(kept, scores, strict=True) if "<" not in one[0].text]
-    assert len(whole) > 3
-    for candidate, each in whole:
-        assert candidate.searched
-        assert sum(candidate.searched.logprobs) == pytest.approx(sum(each.sentence_logprobs), abs=1e-3)
+    """Told again behind the prompt and drawn, or read with the prompt in one pass: the same figures."""
+    one = tiny("llava")
+    found: list[Found] = []
+    monkeypatch.setattr(searching, "search", lambda *args, **kw: found.extend(search(*args, **kw)) or found)
+    generator = TransformersGenerator(one.base)
+    (drawn,) = generator.draw(requests[:1], PLAN)
+    prompt = next(candidate.prompt for candidate in drawn if candidate)
+    batch = encoded(one.base, [prompt], [requests[0].image], steps=0)
+    paths = [path for path, _ in found[0].paths if IMAGE not in path.said]
+    assert max(len(path.nodes) for path in paths) > 2
+    for path in paths:
+        tokens = [*path.said, *([2] if path.nodes[-1].sentence.ended else [])]
+        ids = torch.cat([batch["input_ids"], torch.tensor([tokens])], dim=1)
+        with torch.inference_mode():
+            logits = one.model(**{**batch, "input_ids": ids, "attention_mask": torch.ones_like(ids)}).logits[
+                0
+            ]
+        read = logits[-len(tokens) - 1 : -1].log_softmax(-1)[range(len(tokens)), tokens].tolist()
+        for node in path.nodes:
+            count = len(node.sentence.tokens) + node.sentence.ended
+            assert node.sentence.logprob == pytest.approx(sum(read[:count]), abs=1e-3)
+            read = read[count:]
+        assert not read
 
 
 @pytest.mark.parametrize("mode", MODES)

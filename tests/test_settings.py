@@ -90,3 +90,32 @@ def test_a_given_secret_is_not_written_down(tmp_path: Path) -> None:
 def test_without_a_token_it_says_where_to_get_one() -> None:
     with pytest.raises(SettingsError, match="Personal Access Token"):
         load_settings().token()
+
+
+def test_how_runs_train_comes_from_the_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "illume.toml").write_text("[train]\nepochs = 3\n[train.objectives]\ndpo = 0.5\nkto = 1\n")
+    config = load_settings().train_config()
+    assert (config.epochs, config.objectives.dpo, config.objectives.kto) == (3, 0.5, 1)
+    assert config.objectives.illume == 1, "what is left out has its default"
+    assert load_settings().train_config({"kto": 0.0}).objectives.kto == 0
+    monkeypatch.setenv("ILLUME_TRAIN", '{"objectives": {"dress": 0}}')
+    assert load_settings().train_config().objectives.dress == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ('{"epochs": 0}', "epochs must be a whole number above 0"),
+        ('{"objectives": {"dop": 1}}', "Unknown settings of objectives: dop"),
+        ('{"objectives": {"dpo": -1}}', "dpo must be a number of at least 0"),
+        ('{"objectives": {"illume": 0, "dress": 0, "dpo": 0}}', "every objective is off"),
+    ],
+)
+def test_training_settings_that_are_wrong_are_named(
+    monkeypatch: pytest.MonkeyPatch, value: str, part: str
+) -> None:
+    monkeypatch.setenv("ILLUME_TRAIN", value)
+    with pytest.raises(SettingsError, match=f"ILLUME_TRAIN.*{part}"):
+        load_settings()

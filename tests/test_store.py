@@ -16,8 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from illume_plugin.errors import ConflictError, NotFoundError, SettingsError
+from illume_plugin.lineage import Change, Source, said
 from illume_plugin.preferences import fold, preferences_of, read_annotation, strip_secrets
-from illume_plugin.store import Store, candidates, events, judgements, leases, projects, runs
+from illume_plugin.store import (
+    Store,
+    candidates,
+    events,
+    judgements,
+    leases,
+    lineage,
+    projects,
+    runs,
+    versions,
+)
 from illume_plugin.store.tables import metadata
 from illume_plugin.types import (
     Blind,
@@ -28,6 +39,7 @@ from illume_plugin.types import (
     RunState,
     Searched,
     Side,
+    Switch,
     Verdict,
 )
 
@@ -216,13 +228,13 @@ def test_cancelling(store: Store) -> None:
 def test_going_back_is_a_stack(store: Store) -> None:
     connect(store)
     with store.write() as conn:
-        assert projects.previous_version(conn, 2) is None
+        assert versions.previous_version(conn, 2) is None
         for version in ("v0001", "v0002", "v0003"):
-            projects.switch(conn, 2, version, reason="run", now=1.0)
+            versions.switch(conn, 2, version, reason="run", now=1.0)
         for expected in ("v0002", "v0001", "v0000"):
-            assert projects.previous_version(conn, 2) == expected
-            projects.switch(conn, 2, expected, reason="back", now=2.0)
-        assert projects.previous_version(conn, 2) is None
+            assert versions.previous_version(conn, 2) == expected
+            versions.switch(conn, 2, expected, reason="back", now=2.0)
+        assert versions.previous_version(conn, 2) is None
 
 
 def test_leases(store: Store) -> None:
@@ -387,3 +399,115 @@ def test_commits_are_durable_and_readers_do_not_block(tmp_path: Path, store: Sto
 def test_a_database_url_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
         Store("not a url")
+
+
+def test_runs_and_switches_from_before_lineage_was_kept_are_read(tmp_path: Path) -> None:
+    old = Store(f"sqlite:///{tmp_path / 'old.sqlite3'}")
+    old.migrate("0003")
+    with old.write() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO projects VALUES (2, 't', '<View/>', '', 'v0001', 1.0)",
+        )
+        conn.exec_driver_sql(
+            "INSERT INTO runs (project_id, trigger, state, created_at, parent, version, progress, report,"
+            " cancel_requested) VALUES (2, 'x', 'promoted', 1.0, 'v0000', 'v0001', '{}', '{}', 0)"
+        )
+        conn.exec_driver_sql(
+            "INSERT INTO switches (project_id, from_version, to_version, reason, switched_at)"
+            " VALUES (2, 'v0000', 'v0001', 'run 1', 2.0)"
+        )
+    old.migrate()
+    with old.read() as conn:
+        assert runs.get(conn, 1).without_deleted is False
+        assert lineage.of_run(conn, 1) == []
+        assert lineage.departed(conn, 2) == {}
+        assert versions.switched(conn, 2) == [Switch("v0000", "v0001", "", "run 1", 2.0)]
+        assert versions.previous_version(conn, 2) == "v0000"
+    old.close()
+
+
+def test_going_back_passes_over_retired_versions(store: Store) -> None:
+    connect(store)
+    with store.write() as conn:
+        for version in ("v0001", "v0002", "v0003"):
+            versions.switch(conn, 2, version, reason="run", now=1.0)
+        versions.retire(conn, 2, "v0002", who="ann", reason="wrong data", now=2.0)
+        assert versions.previous_version(conn, 2) == "v0001"
+        versions.switch(conn, 2, "v0001", reason="back", now=3.0)
+        assert versions.previous_version(conn, 2) == "v0000"
+
+
+@pytest.mark.parametrize("version", ["v0001", "v0000"])
+def test_what_serves_and_the_base_model_are_not_retired(store: Store, version: str) -> None:
+    connect(store)
+    with store.write() as conn:
+        versions.switch(conn, 2, "v0001", reason="run", now=1.0)
+        with pytest.raises(ConflictError, match=version):
+            versions.retire(conn, 2, version, who="ann", reason="x", now=2.0)
+
+
+def test_a_retired_version_does_not_come_to_serve_until_it_is_reinstated(store: Store) -> None:
+    connect(store)
+    with store.write() as conn:
+        first = versions.retire(conn, 2, "v0001", who="ann", reason="wrong data", now=2.0)
+        assert versions.retire(conn, 2, "v0001", who="bob", reason="again", now=3.0) == first
+        with pytest.raises(ConflictError, match="ann retired it: wrong data"):
+            versions.switch(conn, 2, "v0001", reason="x", now=4.0)
+        assert versions.reinstate(conn, 2, "v0001")
+        assert not versions.reinstate(conn, 2, "v0001")
+        assert versions.switch(conn, 2, "v0001", reason="x", now=5.0) == "v0000"
+
+
+def learn(store: Store, run_id: int) -> None:
+    """As a run does: keep every annotation of project 2 as it is now; task 3 is held out."""
+    with store.write() as conn:
+        held: dict[int, list[Preference]] = {}
+        for each in judgements.preferences_in(conn, 2):
+            held.setdefault(each.annotation_id, []).append(each)
+        digests = judgements.digests(conn, 2)
+        sources = [
+            Source(i, some[0].task_id, some[0].annotator, digests[i], said(some), some[0].task_id == 3)
+            for i, some in held.items()
+        ]
+        lineage.keep(conn, run_id, 2, sources)
+
+
+def receive(store: Store, *bodies: dict[str, Any]) -> None:
+    with store.write() as conn:
+        for body in bodies:
+            events.append(conn, strip_secrets(body), now=1.0)
+        events.apply_pending(conn, now=1.0)
+
+
+def test_what_became_of_the_annotations_a_run_learnt_from(store: Store) -> None:
+    connect(store)
+    annotated_tasks = [(10 + task_id, task_id) for task_id in range(1, 7)]
+    receive(store, *(annotated(i, 0, ["c1"], task_id=task_id) for i, task_id in annotated_tasks))
+    learn(store, 1)
+    with store.read() as conn:
+        assert lineage.departed(conn, 2) == {}
+    receive(
+        store,
+        annotated(11, 5, ["c2"]),  # says something else
+        annotated(12, 5, ["c1"], task_id=2, lead_time=99.0),  # newer, and says the same
+        annotated(13, 5, ["c3"], task_id=3),  # of a held-out task
+    )
+    with store.write() as conn:
+        judgements.delete(conn, 2, 14)
+        judgements.delete_of_task(conn, 2, 5)
+    learn_again = {11: Change.CHANGED, 14: Change.DELETED, 15: Change.DELETED}
+    with store.read() as conn:
+        assert lineage.departed(conn, 2) == {1: learn_again}
+        assert lineage.departed(conn, 3) == {}
+    learn(store, 2)
+    with store.read() as conn:
+        assert lineage.departed(conn, 2) == {1: learn_again}, "the second run learnt from what there is"
+        assert set(lineage.runs_with(conn, 2, 11)) == {1, 2}
+        assert set(lineage.runs_with(conn, 2, 14)) == {1}
+        assert [source.annotation_id for source in lineage.of_run(conn, 2)] == [11, 12, 13, 16]
+    receive(store, annotated(11, 9, ["c1"]))
+    with store.read() as conn:
+        assert lineage.departed(conn, 2) == {
+            1: {14: Change.DELETED, 15: Change.DELETED},
+            2: {11: Change.CHANGED},
+        }, "said again what the first run learnt"

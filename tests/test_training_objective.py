@@ -9,9 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from illume_plugin.examples import ObjectiveName  # noqa: E402
 from illume_plugin.training.logps import RowLogps  # noqa: E402
 from illume_plugin.training.micro_batch import MicroBatch, OwnTokens, row_columns  # noqa: E402
 from illume_plugin.training.objective import IllumeObjective  # noqa: E402
+from illume_plugin.training.terms import Term  # noqa: E402
 from illume_plugin.types import TrainingRow  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -29,6 +31,7 @@ def batch(*specs: tuple[str, list[float], float]) -> tuple[MicroBatch, RowLogps]
         rows=tuple(TrainingRow(1, "/1.png", "why ?", "so", "because", spec[2]) for spec in specs),
         inputs={"input_ids": torch.ones(len(specs), 9, dtype=torch.long)},
         own=OwnTokens(row, row_columns(row), row, row, row, row, answer),
+        terms=tuple(Term(ObjectiveName.ILLUME, (number,), spec[2]) for number, spec in enumerate(specs)),
     )
     logps = torch.tensor([value for spec in specs for value in spec[1]], requires_grad=True)
     return told, RowLogps(told.by_row(logps))

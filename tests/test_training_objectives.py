@@ -24,8 +24,8 @@ from illume_plugin.training.objectives.kto import (  # noqa: E402
     kl_baseline,
     kl_sums,
     kto_loss,
-    mismatched,
 )
+from illume_plugin.training.objectives.pairing import mismatched  # noqa: E402
 from illume_plugin.training.objectives.shares import masked_mean, masked_sum, share  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -16,10 +16,11 @@ from illume_plugin.base_model import open_image  # noqa: E402
 from illume_plugin.training import TrainConfig, heads  # noqa: E402
 from illume_plugin.training.equality import Lesson, lesson  # noqa: E402
 from illume_plugin.training.logps import row_logps  # noqa: E402
+from illume_plugin.training.lora import language_layers, lora_config  # noqa: E402
 from illume_plugin.training.micro_batch import MicroBatch  # noqa: E402
 from illume_plugin.training.objective import IllumeObjective  # noqa: E402
 from illume_plugin.training.packing import Packing  # noqa: E402
-from illume_plugin.training.trainer import language_layers, lora_config  # noqa: E402
+from illume_plugin.training.terms import terms_of_rows  # noqa: E402
 from illume_plugin.training.traits import Traits  # noqa: E402
 from illume_plugin.training.ways import Ways, compared  # noqa: E402
 from illume_plugin.types import TrainingRow  # noqa: E402
@@ -78,7 +79,7 @@ def ways_of(
     each: Tiny, model: Any, images: dict[str, Path], folder: Path, *, size: int = 16, with_last: bool = False
 ) -> tuple[Ways, list[Packing]]:
     config = TrainConfig(batch_size=16, micro_batch_size=size)
-    ways = Ways(each.base, model, rows(), images, config, folder)
+    ways = Ways(each.base, model, terms_of_rows(rows(), config), images, config, folder)
     return ways, list(ways.shared(with_last=with_last))
 
 
@@ -167,7 +168,7 @@ def test_the_prompt_sees_both_ways_and_nobody_sees_the_answer_before(
     model = adapted(each).eval()
     traits = Traits.of(model)
     told = [TrainingRow(1, "/0.png", "why ?", "the ball", text) for text in TEXTS[:2]]
-    ways = Ways(each.base, model, told, images, TrainConfig(), tmp_path)
+    ways = Ways(each.base, model, terms_of_rows(told, TrainConfig()), images, TrainConfig(), tmp_path)
     (batch,) = ways.plain.micro_batches([0, 1])
     first, other = row_logps(model, batch, traits).values
     differ = next(i for i, (a, b) in enumerate(zip(*_own(batch), strict=False)) if a != b)
@@ -277,7 +278,7 @@ def test_what_does_not_equal_plain_rows_is_not_used(
     monkeypatch.setattr(type(each.model), "forward", wrong)
     ways, _ = ways_of(each, model, images, tmp_path)
     caplog.set_level("WARNING", logger="illume_plugin.training.equality")
-    choice = ways.choose(range(9), OBJECTIVES)
+    choice = ways.choose(OBJECTIVES)
     assert choice.packing.name.endswith(way)
     assert bool(choice.whys) is (broken != "nothing")
     assert all(why in caplog.text for why in choice.whys)
@@ -302,11 +303,12 @@ def test_running_out_of_memory_is_no_reason_for_another_way(
 
     monkeypatch.setattr(type(each.model), "forward", full)
     with pytest.raises(torch.OutOfMemoryError):
-        ways.choose(range(9), OBJECTIVES)
+        ways.choose(OBJECTIVES)
 
 
 def test_branches_and_padding_are_among_what_is_compared(images: dict[str, Path], tmp_path: Path) -> None:
     each = tiny("llava")
     ways, _ = ways_of(each, adapted(each), images, tmp_path)
-    assert compared(ways.rows, range(9)) == [0, 1, 2, 3, 5, 6, 7]
-    assert compared(ways.rows, [8]) == [8]
+    keys = [row.key for row in ways.rows]
+    assert compared(ways.terms, keys) == [0, 1, 2, 3, 5, 6, 7]
+    assert compared(ways.terms[8:], keys[8:]) == [0]

@@ -70,3 +70,24 @@ def test_the_loader_gives_row_numbers_and_passes_the_epoch_on() -> None:
         orders.append(list(loader))
     assert orders[0] == first
     assert any(order != first for order in orders)
+
+
+@given(KEYS, st.integers(1, 20), st.data())
+def test_terms_count_by_the_rows_that_they_bring(
+    keys: list[int], batch_size: int, data: st.DataObject
+) -> None:
+    first = {key: place for place, key in reversed(list(enumerate(keys)))}  # brings its rows itself
+    rows = [1 if first[key] == place else data.draw(st.integers(0, 2)) for place, key in enumerate(keys)]
+    sampler = StepSampler(keys, batch_size=batch_size, seed=0, rows=rows)
+    steps = list(sampler)
+    assert sorted(index for step in steps for index in step) == list(range(len(keys)))
+    assert len(steps) == len(sampler) <= ceil(sum(rows) / batch_size)
+    assert all(sum(rows[index] for index in step) <= 2 * batch_size + 2 for step in steps)
+
+
+def test_an_epoch_has_the_terms_that_are_drawn_for_it() -> None:
+    sampler = StepSampler(range(6), batch_size=2, seed=0, drawn=lambda epoch: [0, 1, 2 + epoch, 4])
+    assert sorted(index for step in sampler for index in step) == [0, 1, 2, 4]
+    sampler.set_epoch(1)
+    assert sorted(index for step in sampler for index in step) == [0, 1, 3, 4]
+    assert len(sampler) == 2

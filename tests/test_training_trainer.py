@@ -17,7 +17,7 @@ import pytest
 from illume_plugin.embedded import base_model_path, draw, make_tasks, rationales
 from illume_plugin.errors import IllumeError, ModelError, RunError
 from illume_plugin.training import TrainConfig
-from illume_plugin.types import TrainingRow
+from illume_plugin.types import TrainingRow, TrainingSet
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
@@ -25,7 +25,8 @@ from safetensors.torch import load_file  # noqa: E402
 from illume_plugin.base_model import BaseModel, load_base_model  # noqa: E402
 from illume_plugin.training.collator import RowCollator  # noqa: E402
 from illume_plugin.training.equality import Choice  # noqa: E402
-from illume_plugin.training.trainer import language_layers, train_adapter  # noqa: E402
+from illume_plugin.training.lora import language_layers  # noqa: E402
+from illume_plugin.training.trainer import train_adapter  # noqa: E402
 from illume_plugin.training.ways import Ways  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -64,7 +65,9 @@ def trained(
 ) -> dict[str, torch.Tensor]:
     """The weights after training."""
     settings: dict[str, Any] = {"parent": None, "progress": lambda *_: None, **more}
-    train_adapter(base, "new", *world, config, scratch=folder / "scratch", **settings)
+    rows, images = world
+    training_set = TrainingSet(1, tuple(rows), held_out=(), content_hash="")
+    train_adapter(base, "new", training_set, images, config, scratch=folder / "scratch", **settings)
     base.adapters.save("new", folder / "adapter")
     base.adapters.drop("new")
     return dict(load_file(folder / "adapter" / "adapter_model.safetensors"))
@@ -81,7 +84,6 @@ def test_the_collator_pads_marks_and_weighs(
     rows, images = world
     batch = RowCollator(base.prompts, images)({7: rows[1], 4: rows[2]})
     assert batch.numbers == (7, 4)
-    assert batch.weights.tolist() == [1 - 1 / 16, 1 - 2 / 16]
     tokens = batch.by_row(batch.own.token)
     read = base.processor.tokenizer.decode
     told = [read(row[mask]) for row, mask in zip(tokens, batch.rationale_mask, strict=True)]
@@ -134,8 +136,8 @@ def test_sharing_pictures_changes_nothing(
     shared = trained(base, (more, images), tmp_path / "shared", config)
     compared = []
 
-    def plainly(self: Ways, rows: Sequence[int], objectives: Any) -> Choice:
-        compared.append(choose(self, rows, objectives).packing.name)
+    def plainly(self: Ways, objectives: Any) -> Choice:
+        compared.append(choose(self, objectives).packing.name)
         return Choice(self.plain, ())
 
     choose = Ways.choose

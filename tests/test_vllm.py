@@ -36,7 +36,7 @@ from illume_plugin.generation.vllm.client import VllmClient  # noqa: E402
 from illume_plugin.generation.vllm.engine import VllmGenerator  # noqa: E402
 from illume_plugin.generation.vllm.pictures import data_url  # noqa: E402
 from illume_plugin.registry import Registry  # noqa: E402
-from illume_plugin.training.trainer import language_layers  # noqa: E402
+from illume_plugin.training.lora import language_layers  # noqa: E402
 from illume_plugin.types import Blind, Candidate, Task  # noqa: E402
 
 PLAN = SamplingPlan(temperatures=(0.3, 0.9), samples=3, max_new_tokens=40)

@@ -15,7 +15,7 @@ from backend.presample import push_ahead, sample_ahead, waiting
 from backend.service import Service
 from backend.worker import Worker
 from illume_plugin.errors import LabelStudioError
-from illume_plugin.store import candidates, projects, runs
+from illume_plugin.store import candidates, projects, runs, versions
 from illume_plugin.types import Project
 
 
@@ -72,7 +72,7 @@ def test_a_new_version_means_fresh_candidates(
     sample_all(service, project)
     generator.adapters.add("p2-v0001")
     with service.store.write() as conn:
-        projects.switch(conn, 2, "v0001", reason="test", now=1.0)
+        versions.switch(conn, 2, "v0001", reason="test", now=1.0)
         newer = projects.get(conn, 2)
     assert len(waiting(service, newer)) == 20
     sample_all(service, newer)

@@ -15,7 +15,7 @@ from illume_plugin.base_model import load_base_model
 from illume_plugin.embedded import base_model_path
 from illume_plugin.training import TrainConfig
 from illume_plugin.training.trainer import train_adapter
-from illume_plugin.types import TrainingRow
+from illume_plugin.types import TrainingRow, TrainingSet
 
 
 def main(told: dict[str, Any]) -> None:
@@ -26,7 +26,7 @@ def main(told: dict[str, Any]) -> None:
     train_adapter(
         base,
         "new",
-        [TrainingRow(**row) for row in told["rows"]],
+        TrainingSet(1, tuple(TrainingRow(**row) for row in told["rows"]), held_out=(), content_hash=""),
         {name: Path(path) for name, path in told["images"].items()},
         TrainConfig.from_json(told["config"]),
         parent=None,

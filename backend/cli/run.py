@@ -1,67 +1,157 @@
-"""illume train, runs, cancel, versions, promote, rollback."""
+"""illume train, runs, cancel."""
 
 from __future__ import annotations
 
 import getpass
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backend.cli import main
 from backend.cli.opening import open_service, project_option, which_project
+from illume_plugin.examples import ObjectiveName
 
 if TYPE_CHECKING:
     from backend.service import Service
+    from illume_plugin.training.config import TrainConfig
     from illume_plugin.types import Run
 
 #: A queued run that nobody takes for so long most likely has no worker, seconds.
 NO_WORKER_S = 15.0
 
 
+class Assignment(click.ParamType[tuple[str, float]]):
+    """`objective=weight`."""
+
+    name = "name=weight"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Split and read it."""
+        name, _, number = str(value).partition("=")
+        try:
+            return ObjectiveName(name.strip()).value, float(number)
+        except ValueError:
+            known = ", ".join(ObjectiveName)
+            self.fail(f"{value!r} is not NAME=WEIGHT, such as dpo=1; names are {known}.", param, ctx)
+
+
 @main.command()
 @project_option
 @click.option("--here", is_flag=True, help="Carry the run out in this process instead of in the worker.")
 @click.option("--dry-run", is_flag=True, help="Only say what the run would learn from.")
-def train(project_id: int | None, *, here: bool, dry_run: bool) -> None:
+@click.option(
+    "--without-deleted",
+    is_flag=True,
+    help="Go on from the nearest version without deleted or changed annotations.",
+)
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.IntRange(min=1),
+    metavar="RUN",
+    help="Go on with this failed or cancelled run, from its last checkpoint where it has one.",
+)
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    type=Assignment(),
+    metavar="NAME=WEIGHT",
+    help="Weight of an objective in this run: illume, dress, dpo, kto, contrast; may be given several times.",
+)
+def train(
+    project_id: int | None,
+    *,
+    here: bool,
+    dry_run: bool,
+    without_deleted: bool,
+    resumed: int | None,
+    objectives: Sequence[tuple[str, float]],
+) -> None:
     """Start a training run and follow it to its end.
 
     \b
     Examples:
       illume train --project 12 --dry-run
       illume train --project 12
+      illume train --project 12 --without-deleted
+      illume train --project 12 --here --objective dpo=1 --objective kto=0.5
+      illume train --resume 7
     """
+    from illume_plugin.store import runs as stored
+
     service = open_service()
-    number = which_project(service, project_id)
-    if dry_run:
-        _tell_what(service, number)
+    if resumed is not None:
+        _refuse_more_than_resume(
+            project_id, dry_run=dry_run, without_deleted=without_deleted or bool(objectives)
+        )
+        with service.store.write() as conn:
+            run = stored.resume(conn, resumed)
+        click.echo(f"Run {run.run_id} is queued again.")
+        _tell_end(_carried_out(service, run) if here else _follow(service, run))
         return
-    run, new = service.request_training(number, trigger=f"{getpass.getuser()} (illume train)")
+    number = which_project(service, project_id)
+    config = service.settings.train_config(dict(objectives))
+    if objectives and not (here or dry_run):
+        raise click.UsageError(
+            "--objective is for --here and --dry-run; a worker takes [train.objectives] of illume.toml."
+        )
+    if dry_run:
+        _tell_what(service, number, config, without_deleted=without_deleted)
+        return
+    run, new = service.request_training(
+        number, trigger=f"{getpass.getuser()} (illume train)", without_deleted=without_deleted
+    )
+    _refuse_other_kind(run, without_deleted=without_deleted)
     click.echo(f"Run {run.run_id} {'is queued' if new else 'is live already; following it'}.")
-    if here:
-        from backend.retrain import Retrain
-
-        ended = Retrain(service, owner=f"cli {run.run_id} {time.time()}").claim_and_run()
-        run = ended or run
-    else:
-        run = _follow(service, run)
-    _tell_end(run)
+    _tell_end(_carried_out(service, run, config) if here else _follow(service, run))
 
 
-def _tell_what(service: Service, project_id: int) -> None:
-    from backend.retrain import snapshot
-    from illume_plugin.dataset import refuse
+def _carried_out(service: Service, run: Run, config: TrainConfig | None = None) -> Run:
+    from backend.retrain import Retrain
+
+    return Retrain(service, owner=f"cli {run.run_id} {time.time()}", config=config).claim_and_run() or run
+
+
+def _refuse_more_than_resume(project_id: int | None, *, dry_run: bool, without_deleted: bool) -> None:
+    if project_id is not None or dry_run or without_deleted:
+        raise click.UsageError(
+            "--resume takes the run as it was begun; of the other options only --here fits."
+        )
+
+
+def _refuse_other_kind(run: Run, *, without_deleted: bool) -> None:
+    """A live run answers for a new request, but not for one that wants what it does not do."""
+    from illume_plugin.errors import ConflictError
+
+    if without_deleted and not run.without_deleted:
+        raise ConflictError(
+            f"Run {run.run_id} is live already, and it goes on from {run.parent} whatever was deleted.",
+            todo=f"Wait for its end, or end it with: illume cancel {run.run_id}",
+        )
+
+
+def _tell_what(service: Service, project_id: int, config: TrainConfig, *, without_deleted: bool) -> None:
+    from backend.plan import estimate, sentences
+    from backend.retrain import refuse_unready, snapshot
+    from backend.versions import clean_parent
+    from illume_plugin.training.estimate import work_of
 
     service.apply_events()
-    training_set = snapshot(service, project_id)
-    judged = sum(bool(task.fits or task.unfits) for task in training_set.held_out)
-    click.echo(
-        f"{training_set.accepted} accepted rationales and "
-        f"{len(training_set.rows) - training_set.accepted} answer-only rows to learn from; "
-        f"{len(training_set.held_out)} held-out tasks, {judged} of them judged, to measure with."
-    )
-    refuse(training_set, minimum_accepted=service.settings.minimum_accepted)
+    if without_deleted:
+        click.echo(f"It would go on from {clean_parent(service, project_id)}.")
+    training_set = snapshot(service, project_id, objectives=config.objectives)
+    work = work_of(training_set, config)
+    for sentence in sentences(training_set, work, config):
+        click.echo(sentence)
+    if work.steps:
+        click.echo(estimate(service, work, config))
+    refuse_unready(service, project_id, training_set, config.objectives)
     click.echo("Nothing was started (--dry-run).")
 
 
@@ -93,6 +183,10 @@ def _progress_line(run: Run) -> str:
         line += f" {progress.get('step', 0)}/{progress['steps']}"
     if progress.get("loss") is not None:
         line += f", loss {progress['loss']:.3f}"
+    objectives = progress.get("objectives") or {}
+    if len(objectives) > 1:
+        losses = (f"{name} {figures['loss']:.3f}" for name, figures in objectives.items())
+        line += f" ({', '.join(losses)})"
     if progress.get("eta_s") is not None:
         line += f", about {progress['eta_s']:.0f} s left"
     return line
@@ -105,8 +199,8 @@ def _tell_end(run: Run) -> None:
         click.echo(f"Run {run.run_id}: {run.version} serves now.")
     elif run.state is RunState.HELD:
         click.echo(f"Run {run.run_id}: {run.version} was trained but not promoted; {run.parent} goes on.")
-    for reason in run.report.get("reasons", []):
-        click.echo(f"  {reason}")
+    for sentence in [*run.report.get("reasons", []), *run.report.get("notes", [])]:
+        click.echo(f"  {sentence}")
     if run.state in (RunState.FAILED, RunState.CANCELLED):
         click.echo(f"Run {run.run_id} {run.state.value}: {run.error}", err=True)
         sys.exit(1)
@@ -164,73 +258,3 @@ def cancel(run_id: int) -> None:
     click.echo(
         f"Run {run_id}: {'cancelled' if run.state.value == 'cancelled' else 'will stop within seconds'}."
     )
-
-
-@main.command()
-@project_option
-def versions(project_id: int | None) -> None:
-    """List adapter versions: parent, data, figures, and which one serves.
-
-    \b
-    Example:
-      illume versions --project 12
-    """
-    from illume_plugin.store import projects
-    from illume_plugin.types import BASE_VERSION
-
-    service = open_service()
-    number = which_project(service, project_id)
-    with service.store.read() as conn:
-        active = projects.get(conn, number).active_version
-    click.echo(f"{BASE_VERSION}{'  *serves*' if active == BASE_VERSION else ''}  base model without adapter")
-    for meta in service.registry.versions(number):
-        serving = "  *serves*" if meta.version == active else ""
-        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(meta.created_at))
-        click.echo(
-            f"{meta.version}{serving}  {made}  from {meta.parent}  gate: {meta.metrics.get('gate', '?')}  "
-            f"data {meta.training_set[:12]}"
-        )
-        for name, metric in dict(meta.metrics.get("challenger", {})).items():
-            interval = f"[{metric['low']:.3f}, {metric['high']:.3f}]"
-            click.echo(f"       {name} {metric['value']:.3f} {interval} n={metric['n']}")
-
-
-@main.command()
-@click.argument("version")
-@project_option
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-def promote(version: str, project_id: int | None, *, dry_run: bool) -> None:
-    """Let VERSION serve from now on, whatever the gate said.
-
-    \b
-    Example:
-      illume promote v0003 --project 12
-    """
-    service = open_service()
-    number = which_project(service, project_id)
-    if dry_run:
-        service.check_version(number, version)
-        click.echo(f"{version} would serve project {number} (--dry-run, nothing was changed).")
-        return
-    before = service.switch(number, version, reason=f"promoted by {getpass.getuser()}")
-    click.echo(f"{version} serves project {number} now (before: {before}).")
-
-
-@main.command()
-@project_option
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-def rollback(project_id: int | None, *, dry_run: bool) -> None:
-    """Go back to the version that served before.
-
-    \b
-    Example:
-      illume rollback --project 12
-    """
-    service = open_service()
-    number = which_project(service, project_id)
-    if dry_run:
-        active, previous = service.previous_version(number)
-        click.echo(f"{previous} would serve project {number} again instead of {active} (--dry-run).")
-        return
-    active, previous = service.rollback(number, reason=f"rolled back by {getpass.getuser()}")
-    click.echo(f"{previous} serves project {number} again (before: {active}).")

@@ -1,4 +1,4 @@
-"""illume serve, worker, presample."""
+"""illume serve, worker, presample, tidy."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
             threads=THREADS,
             max_request_body_size=settings.max_body_bytes,
             channel_request_lookahead=1,  # or it is not noticed when a client hangs up
+            clear_untrusted_proxy_headers=False,  # the status page must see that a proxy was passed
         )
     except OSError as error:
         raise SettingsError(
@@ -116,3 +117,35 @@ def presample(project_id: int | None, *, dry_run: bool) -> None:
             conn, number, version=project.active_version
         ).items():
             click.echo(f"task {task_id}: {problem}", err=True)
+
+
+@main.command()
+@project_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def tidy(project_id: int | None, *, dry_run: bool) -> None:
+    """Remove candidates of versions that served before from Label Studio; `illume worker` does so by itself.
+
+    Judged tasks keep everything: the texts that were seen stand in the annotation. Nothing is removed while
+    some unjudged task lacks candidates of the version that serves, nor within ILLUME_KEEP_PREDICTIONS_H hours
+    of the switch: somebody may have a task open that shows them.
+
+    \b
+    Examples:
+      illume tidy --project 12 --dry-run
+      illume tidy --project 12
+    """
+    from backend.old_predictions import old_predictions, remove_old_predictions
+    from illume_plugin.store import projects
+
+    service = open_service()
+    service.settings.token()
+    number = which_project(service, project_id)
+    service.apply_events()
+    with service.store.read() as conn:
+        project = projects.get(conn, number)
+    found = (old_predictions if dry_run else remove_old_predictions)(service, project)
+    verb = "Would remove" if dry_run else "Removed"
+    for version, count in found.items():
+        click.echo(f"{verb} {count} predictions of {version}.")
+    if not found:
+        click.echo("There is nothing that may be removed.")

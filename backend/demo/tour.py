@@ -168,6 +168,7 @@ def _write_config(tour: Tour, token: str) -> None:
         "backend_url": f"http://127.0.0.1:{tour.port}",
         "port": tour.port,
         "train_after": 120,
+        "gate_policy": str(_write_gate_policy(tour).absolute()),
     }
     # every JSON string and number here is the same in TOML
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
@@ -176,6 +177,17 @@ def _write_config(tour: Tour, token: str) -> None:
         file.write("# Made by `illume demo`; written anew at every start.\n" + "\n".join(lines) + "\n")
     draft.replace(tour.config)
     os.environ["ILLUME_CONFIG"] = str(tour.config.absolute())
+
+
+def _write_gate_policy(tour: Tour) -> Path:
+    """Limits of the demo's gate: a dozen judged tasks, two of them held out, should show the loop."""
+    path = tour.folder / "gate.toml"
+    path.write_text(
+        "# Made by `illume demo`. Where the work is real, ask for evidence: leave these lines out.\n"
+        "least_items = 0\nabove_chance = false\n",
+        encoding="utf-8",
+    )
+    return path
 
 
 def _illume(tour: Tour, command: str) -> Child:
@@ -245,7 +257,8 @@ Ready.
      N for none of them, Ctrl+Enter submits and brings the next task.
   2. After a dozen tasks start training: {tour.url}/projects/{project_id}/settings/ml,
      the three dots beside ILLUME, Start Training. Or: {illume} train
-  3. Label Studio shows no progress of training; this does: {illume} runs
+  3. Label Studio shows no progress of training; the status page does:
+     http://127.0.0.1:{tour.port}/status/{project_id}   (or: {illume} runs)
      A minute later the next task shows candidates of v0001, if it is not worse.
 
   All versions     {illume} versions

@@ -6,8 +6,9 @@ plain prompts (arXiv 2208.08241): "Q: {question} A:" and "Q: {question} A: {answ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,9 @@ from illume_plugin.errors import TaskError
 DEFAULT_WHY = "Why? Explain in one short sentence what in the picture shows it."
 
 Message = Mapping[str, Any]
+
+#: How what people said of a rationale begins (`feedback.condition_text`); only `Prompts.said` may.
+_LIKE_FEEDBACK = re.compile(r"\[(\s*feedback\b)", re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -47,17 +51,20 @@ class Prompts:
             writes none.
         why: the question that asks for the rationale (chat models only).
         pictured: whether the texts hold the picture; False renders the same words without it.
+        said: stands before the last thing that is asked for: what people said of the rationale that comes
+            (`feedback.condition_text`). No text of a task can begin like it.
     """
 
     processor: Any
     ends: tuple[str, ...]
     why: str = DEFAULT_WHY
     pictured: bool = True
+    said: str = ""
 
     def answer(self, question: str) -> str:
         """Text after which the model answers `question`."""
         if not self.chat:
-            return f"{self._picture}Q: {self._plain(question)} A:"
+            return f"{self._picture}Q: {self._asked(question)} A:"
         return self._render(self.answer_messages(question))
 
     def rationale(self, question: str, answer: str) -> str:
@@ -109,12 +116,15 @@ class Prompts:
         Args:
             wish: what the next rationale should do otherwise.
         """
-        messages = (
-            [*self.told_messages(question, answer, before), self._say("user", wish)] if self.chat else []
-        )
-        prompt = (
-            self._render(messages) if self.chat else self._plain_refinement(question, answer, before, wish)
-        )
+        first = replace(self, said="")
+        if self.chat:
+            asked: Message = {"role": "user", "content": [{"type": "text", "text": self._asked(wish)}]}
+            messages = [*first.told_messages(question, answer, before), asked]
+            prompt = self._render(messages)
+        else:
+            messages = []
+            told = f"{first.rationale(question, answer)} {self._plain(before)}"
+            prompt = f"{told}\nQ: {self._asked(wish)} A: {self._plain(answer)}, seeing that"
         reply = self._ended(self._reply(prompt, messages, rationale))
         return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
 
@@ -153,15 +163,16 @@ class Prompts:
         return token if isinstance(token, str) else ""  # BLIP-like processors place the picture themselves
 
     def _plain(self, text: str) -> str:
-        """`text` as plain words: a task's words must not end a turn or claim a second picture."""
-        return plain_words(self.processor)(text)
+        """`text` as plain words: a task's words must not end a turn, claim a second picture, or pass for
+        what people said of a rationale."""
+        return _LIKE_FEEDBACK.sub(r"(\1", plain_words(self.processor)(text))
 
-    def _plain_refinement(self, question: str, answer: str, before: str, wish: str) -> str:
-        told = f"{self.rationale(question, answer)} {self._plain(before)}"
-        return f"{told}\nQ: {self._plain(wish)} A: {self._plain(answer)}, seeing that"
+    def _asked(self, text: str) -> str:
+        """What is asked for, under what was said."""
+        return f"{plain_words(self.processor)(self.said)} {self._plain(text)}".lstrip()
 
     def _question(self, question: str) -> Message:
-        words = {"type": "text", "text": self._plain(question)}
+        words = {"type": "text", "text": self._asked(question)}
         return {"role": "user", "content": [{"type": "image"}, words] if self.pictured else [words]}
 
     def _say(self, role: str, text: str) -> Message:

@@ -136,7 +136,7 @@ class TransformersGenerator:
         """Search sentence by sentence (`sentence_search`); see `SentenceSearcher.search`.
 
         The model is held from the first sentence of a batch to the last one, `relevances` included. In the
-        mode "plain generate" every sentence reads its picture and path again, which is slow.
+        mode "plain generate" every step reads its picture and path again, which is slow.
 
         Raises:
             SettingsError: the plan has no search.

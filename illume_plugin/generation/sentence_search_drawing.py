@@ -88,7 +88,9 @@ class SentenceDraw:
 class PlainSteps:
     """Draws with plain `generate`, for models whose computed prompts cannot be continued.
 
-    Every step reads picture, prompt and path again, one path at a time: right, and slow.
+    Every step reads picture and prompt again, one path at a time, and all its rows are told the path token by
+    token: right for every model, and slow. (Read at once with its prompt, a path would be something else to
+    models that read prompts in both directions.)
 
     Attributes:
         model: the transformers model.
@@ -113,45 +115,32 @@ class PlainSteps:
         return [self._step(step) for step in steps]
 
     def _step(self, step: Step) -> list[Sentence | None]:
-        if getattr(self.model.config, "image_token_id", None) in step.said:
-            return [None] * len(step.draws)  # read again, it would stand for a second picture
         draw = self.drawing([step])
         self.model.generate(
-            **_continued(self.prompts[step.tree], step.said),
-            **{**self.settings, "max_new_tokens": step.limit},
+            **self.prompts[step.tree],
+            **{**self.settings, "max_new_tokens": len(step.said) + step.limit},
             num_return_sequences=len(step.draws),
-            logits_processor=LogitsProcessorList([_Drawing(draw, len(step.said))]),
+            logits_processor=LogitsProcessorList([_Telling(draw, step.said)]),
             stopping_criteria=StoppingCriteriaList([_Done(draw, self.stop)]),
         )
         return draw.sentences
 
 
-#: What a processor gives for each token.
-_PER_TOKEN = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+class _Telling(LogitsProcessor):  # type: ignore[misc]
+    """Leaves one token as the only possible one: that of the path, then the one that is drawn."""
 
-
-def _continued(prompt: dict[str, torch.Tensor], said: Sequence[int]) -> dict[str, torch.Tensor]:
-    """A prompt with words behind it, which are what its last token is: no picture, no padding."""
-    batch = dict(prompt)
-    for key in _PER_TOKEN:
-        if key in batch:
-            batch[key] = torch.cat([batch[key], batch[key][:, -1:].expand(-1, len(said))], dim=1)
-    if said:
-        batch["input_ids"][:, -len(said) :] = torch.tensor(said, device=batch["input_ids"].device)
-    return batch
-
-
-class _Drawing(LogitsProcessor):  # type: ignore[misc]
-    """Leaves the token that is drawn as the only possible one; of rows that are done, the first token."""
-
-    def __init__(self, draw: SentenceDraw, position: int) -> None:
-        self._draw, self._position = draw, position
+    def __init__(self, draw: SentenceDraw, said: Sequence[int]) -> None:
+        self._draw, self._said = draw, said
+        self._position = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         """Scores of shape (rows, vocabulary): 0 for one token of each row, -inf for the others."""
-        going = [row for row, done in enumerate(self._draw.done) if not done]
         tokens = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-        tokens[going] = self._draw(scores[going], self._position, going)
+        if self._position < len(self._said):
+            tokens += self._said[self._position]
+        else:
+            going = [row for row, done in enumerate(self._draw.done) if not done]
+            tokens[going] = self._draw(scores[going], self._position, going)
         self._position += 1
         return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
 

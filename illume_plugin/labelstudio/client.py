@@ -220,6 +220,29 @@ class LabelStudio:
         )
         return number(answer.created)
 
+    def predictions_by_version(self, project_id: int) -> dict[str, int]:
+        """Model version -> how many predictions the project holds of it."""
+        found = self._http.get(f"api/projects/{int(project_id)}/model-versions/").json()
+        if not isinstance(found, dict):
+            raise LabelStudioError(
+                f"Label Studio answered {found!r:.60} where it counts predictions by version."
+            )
+        return {version: number(count) for version, count in found.items() if count}
+
+    def delete_predictions(self, project_id: int, version: str) -> int:
+        """Delete every prediction of one version, in one transaction of Label Studio's; returns how many.
+
+        Whoever has a task open that shows such a prediction cannot submit it any more (400): the submit names
+        the prediction that it began with.
+        """
+        answer = self._http.request(
+            "DELETE",
+            f"api/projects/{int(project_id)}/model-versions/",
+            json={"model_version": version},
+            timeout=BULK_TIMEOUT_S,
+        ).json()
+        return number(answer.get("deleted_predictions") if isinstance(answer, dict) else None)
+
     # -- backends and webhooks ---------------------------------------------------------------------
 
     def backends(self, project_id: int) -> list[BackendInfo]:

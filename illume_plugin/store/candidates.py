@@ -49,6 +49,13 @@ def get(
     return found
 
 
+def newest(conn: Connection, project_id: int) -> list[CandidateSet]:
+    """The candidate set of each task that was made last, by task."""
+    query = select(candidate_sets).filter_by(project_id=project_id).order_by(candidate_sets.c.created_at)
+    last = {row.task_id: row for row in conn.execute(query)}
+    return [_read(row) for _, row in sorted(last.items())]
+
+
 def waiting(
     conn: Connection, project_id: int, *, version: str, plan: str, now: float, limit: int | None = None
 ) -> dict[int, dict[str, Any]]:

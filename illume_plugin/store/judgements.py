@@ -4,6 +4,7 @@ The table is the fold of `preferences.Ledger` kept in SQL: the newest (updated_a
 wins, deletion is for ever. So any order and any repetition of events ends in the same rows.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -95,6 +96,33 @@ def preferences_in(conn: Connection, project_id: int) -> list[Preference]:
         .order_by(preferences.c.annotation_id, preferences.c.position, preferences.c.preference_id)
     )
     return [_read(row) for row in rows]
+
+
+def preferences_of_annotations(
+    conn: Connection, project_id: int, annotation_ids: Collection[int]
+) -> dict[int, list[Preference]]:
+    """Annotation id -> its preferences, for those of `annotation_ids` that hold any."""
+    found: dict[int, list[Preference]] = {}
+    wanted = sorted(annotation_ids)
+    for start in range(0, len(wanted), 500):  # a statement takes a limited number of parameters
+        rows = conn.execute(
+            select(preferences)
+            .filter_by(project_id=project_id)
+            .where(preferences.c.annotation_id.in_(wanted[start : start + 500]))
+        )
+        for row in rows:
+            found.setdefault(row.annotation_id, []).append(_read(row))
+    return found
+
+
+def digests(conn: Connection, project_id: int) -> dict[int, str]:
+    """Annotation id -> digest of its state, of every annotation that is not deleted."""
+    rows = conn.execute(
+        select(annotations.c.annotation_id, annotations.c.digest).filter_by(
+            project_id=project_id, deleted=False
+        )
+    )
+    return {row.annotation_id: row.digest for row in rows}
 
 
 def _read(row: Row[tuple[object, ...]]) -> Preference:

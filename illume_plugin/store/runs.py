@@ -173,6 +173,29 @@ def request_cancel(conn: Connection, run_id: int, *, now: float) -> Run:
     return get(conn, run_id)
 
 
+def resume(conn: Connection, run_id: int) -> Run:
+    """Put a run that failed or was cancelled back into the queue.
+
+    Raises:
+        NotFoundError: there is no such run.
+        ConflictError: it is not over, it ended well, or another run of its project is live.
+    """
+    run = get(conn, run_id)
+    if run.state not in (RunState.CANCELLED, RunState.FAILED):
+        raise ConflictError(
+            f"Run {run_id} is {run.state.value}.", why="Only a failed or cancelled run can be resumed."
+        )
+    if live := live_run(conn, run.project_id):
+        raise ConflictError(
+            f"Run {live.run_id} of project {run.project_id} is {live.state.value}.",
+            why="A project has one live run at most.",
+            todo=f"Wait for its end, or end it with: illume cancel {live.run_id}",
+        )
+    values = {"state": RunState.QUEUED.value, "cancel_requested": False, "finished_at": None, "error": None}
+    conn.execute(update(runs).where(runs.c.run_id == run_id).values(**values))
+    return get(conn, run_id)
+
+
 def cancel_requested(conn: Connection, run_id: int) -> bool:
     """Whether somebody asked to cancel the run."""
     return bool(conn.execute(select(runs.c.cancel_requested).filter_by(run_id=run_id)).scalar_one_or_none())

@@ -12,12 +12,12 @@ from pathlib import Path
 from illume_plugin.base_model import Prompts, encode_rows, open_image
 from illume_plugin.training.micro_batch import MicroBatch, OwnTokens, row_columns
 from illume_plugin.training.rows import pieces
-from illume_plugin.types import TrainingRow
+from illume_plugin.training.terms import Text
 
 
 @dataclass(frozen=True)
 class RowCollator:
-    """Encodes rows of both kinds into one batch, padded on the right.
+    """Encodes rows of all kinds into one batch, padded on the right.
 
     Attributes:
         two_way_prompt: whether the model reads the prompt in both directions (`Traits`). It is told where
@@ -28,8 +28,8 @@ class RowCollator:
     images: Mapping[str, Path]
     two_way_prompt: bool = False
 
-    def __call__(self, rows: Mapping[int, TrainingRow]) -> MicroBatch:
-        """Encode rows, given by their numbers in the run.
+    def __call__(self, rows: Mapping[int, Text]) -> MicroBatch:
+        """Encode rows, given by their numbers in the run; the terms over them are not known here.
 
         Raises:
             ImageError: a picture cannot be read.

@@ -11,6 +11,9 @@ from typing import Any
 from illume_plugin.errors import SettingsError
 from illume_plugin.training.objectives.settings import ObjectiveSettings
 
+#: Arithmetic that can be asked for.
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -43,6 +46,18 @@ class TrainConfig:
         max_steps: optimiser steps at most; None: as many as the epochs have.
         seed: of the adapter's start, the order of rows, and dropout.
         fresh: start from the base model instead of the parent adapter.
+        dora: LoRA with a magnitude of its own for each output (DoRA, arXiv 2402.09353), for a fresh adapter.
+        rslora: multiply the update by alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732), for a fresh adapter.
+        gradient_checkpointing: compute activations anew in the backward pass: less memory, a third more time.
+        precision: of the arithmetic: "fp32", "bf16" or "fp16" (with loss scaling); "auto": that of the base
+            model's weights.
+        checkpoint_steps: a checkpoint is written after so many steps, and after each epoch.
+        checkpoints_kept: how many of them stay on disk.
+        divergence: a run ends when its loss is more than so many times that of its first steps; 0: never.
+        best_epoch: keep the adapter of the epoch that is best on part of the held-out tasks; the report and
+            the gate then use the other part.
+        report_to: trackers that are told of every step, as transformers names them: tensorboard, trackio,
+            mlflow, wandb.
         objectives: what is minimised beside ILLUME's mixed loss, and how much each term weighs.
     """
 
@@ -64,6 +79,15 @@ class TrainConfig:
     max_steps: int | None = None
     seed: int = 0
     fresh: bool = False
+    dora: bool = False
+    rslora: bool = False
+    gradient_checkpointing: bool = False
+    precision: str = "auto"
+    checkpoint_steps: int = 50
+    checkpoints_kept: int = 2
+    divergence: float = 2.0
+    best_epoch: bool = False
+    report_to: tuple[str, ...] = ()
     objectives: ObjectiveSettings = field(default_factory=ObjectiveSettings)
 
     def __post_init__(self) -> None:
@@ -96,10 +120,19 @@ class TrainConfig:
         given = dict(values)
         if "objectives" in given and not isinstance(given["objectives"], ObjectiveSettings):
             given["objectives"] = ObjectiveSettings.from_json(given["objectives"])
+        if isinstance(given.get("report_to"), list):
+            given["report_to"] = tuple(given["report_to"])
         return cls(**given)
 
     def _problems(self) -> list[str]:
-        whole = ("rank", "epochs", "batch_size", "micro_batch_size")
+        whole = (
+            "rank",
+            "epochs",
+            "batch_size",
+            "micro_batch_size",
+            "checkpoint_steps",
+            "checkpoints_kept",
+        )
         positive = ("alpha", "learning_rate", "w_multiplier", "w_min", "w_max", "max_grad_norm")
         share = ("dropout", "warmup")
         problems = [
@@ -138,7 +171,22 @@ class TrainConfig:
                 f"max_steps must be a whole number above 0 or nothing, not {self.max_steps!r}.",
             ),
             (_is_whole(self.seed) and self.seed >= 0, f"seed must be at least 0, not {self.seed!r}."),
-            (isinstance(self.fresh, bool), f"fresh must be true or false, not {self.fresh!r}."),
+            *(
+                (isinstance(getattr(self, n), bool), f"{n} must be true or false, not {getattr(self, n)!r}.")
+                for n in ("fresh", "dora", "rslora", "gradient_checkpointing", "best_epoch")
+            ),
+            (
+                self.precision in PRECISIONS,
+                f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.",
+            ),
+            (
+                _is_number(self.divergence) and (self.divergence == 0 or self.divergence > 1),
+                f"divergence must be 0 or a number above 1, not {self.divergence!r}.",
+            ),
+            (
+                isinstance(self.report_to, tuple) and all(isinstance(n, str) and n for n in self.report_to),
+                f"report_to must be names of trackers, not {self.report_to!r}.",
+            ),
             (
                 isinstance(self.objectives, ObjectiveSettings),
                 f"objectives must be ObjectiveSettings, not {self.objectives!r}.",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 
+from illume_plugin.examples import ObjectiveName
 from illume_plugin.training.sight import Sight
-from illume_plugin.types import TrainingRow
+from illume_plugin.training.terms import Term, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +52,21 @@ class MicroBatch:
 
     Attributes:
         numbers: of the rows, in the run.
-        rows: the training rows.
+        rows: their texts.
         inputs: arguments of the forward pass; `input_ids` has shape (sequences, tokens).
         own: where the rows' own tokens are.
         sight: who sees whom; None where the model's own masks are right.
         pictures: picture of each sequence, where `inputs` has nothing of it.
+        terms: those that are computed here; every row that they need is among `numbers`.
     """
 
     numbers: tuple[int, ...]
-    rows: tuple[TrainingRow, ...]
+    rows: tuple[Text, ...]
     inputs: Mapping[str, torch.Tensor]
     own: OwnTokens
     sight: Sight | None = None
     pictures: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -80,10 +83,15 @@ class MicroBatch:
         """Which of each row's own tokens are the rationale's; shape as `answer_mask`."""
         return self.by_row(~self.own.answer)
 
-    @property
-    def weights(self) -> torch.Tensor:
-        """Weight of each row's rationale, shape (rows,)."""
-        return torch.tensor([row.weight for row in self.rows], device=self.own.row.device)
+    def of(self, objective: ObjectiveName) -> list[Term]:
+        """The terms of one objective."""
+        return [term for term in self.terms if term.objective is objective]
+
+    def places(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Where rows, given by their numbers in the run, are in this micro-batch; shape (numbers,)."""
+        place = {number: index for index, number in enumerate(self.numbers)}
+        found = [place[number] for number in numbers]
+        return torch.tensor(found, dtype=torch.long, device=self.own.row.device)
 
     def by_row(self, values: torch.Tensor) -> torch.Tensor:
         """Values of the own tokens, shape (own tokens, ...), as (rows, most own tokens, ...), 0 behind."""

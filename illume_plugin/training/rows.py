@@ -1,4 +1,4 @@
-"""Training rows as tokens, and which of them may share the reading of a picture."""
+"""The texts of a run as tokens, and which of them may share the reading of a picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from illume_plugin.base_model import Piece, Prompts, Role, split_tokens
-from illume_plugin.types import TrainingRow
+from illume_plugin.examples import FeedbackExample
+from illume_plugin.training.objectives.dress import hindsight
+from illume_plugin.training.terms import Text
 
 #: Rows with the same key may become one trie.
 ShareKey = tuple[str, tuple[int, ...]]
@@ -25,7 +27,7 @@ class EncodedRow:
             directions: after the prompt only).
     """
 
-    row: TrainingRow
+    row: Text
     prompt: str
     head: tuple[int, ...]
     tail: tuple[int, ...]
@@ -33,14 +35,16 @@ class EncodedRow:
     key: ShareKey
 
 
-def pieces(prompts: Prompts, row: TrainingRow) -> list[Piece]:
+def pieces(prompts: Prompts, row: Text) -> list[Piece]:
     """The text of a row: with its rationale where it has one, otherwise question and answer alone."""
+    if isinstance(row, FeedbackExample):
+        return list(hindsight(prompts, row))
     if row.rationale is None:
         return prompts.answer_only(row.question, row.answer)
     return prompts.explained(row.question, row.answer, row.rationale)
 
 
-def encode_row(prompts: Prompts, row: TrainingRow, *, two_way_prompt: bool) -> EncodedRow:
+def encode_row(prompts: Prompts, row: Text, *, two_way_prompt: bool) -> EncodedRow:
     """Tokenise a row.
 
     Args:

@@ -1,6 +1,7 @@
 """What goes into a run's folder and what comes out of it: JSON files, no torch.
 
 spec.json      what to do, written by the parent
+checkpoints/   where an interrupted run goes on
 adapter/       the new adapter, a plain PEFT folder
 result.json    written last, in one go: a run with this file is complete
 error.json     why a run failed: {"what", "why", "todo"}
@@ -8,6 +9,7 @@ error.json     why a run failed: {"what", "why", "todo"}
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ SPEC_FILE = "spec.json"
 RESULT_FILE = "result.json"
 ERROR_FILE = "error.json"
 ADAPTER_FOLDER = "adapter"
+CHECKPOINTS_FOLDER = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ class RunSpec:
 
     Attributes:
         base_model: folder or hub id.
-        parent_adapter: folder of the adapter to continue from and to compare with; None: the base model.
+        parent_adapter: folder of the adapter to continue from; None: the base model.
         parent_version: its version, `v0000` for the base model.
+        active_adapter, active_version: the adapter that serves and that the new one is compared with, where
+            it is not the parent; no version: the parent.
         images: picture of a row, as Label Studio names it -> local file.
         evaluate_at_most: held-out tasks that are evaluated; more are drawn from by the seed.
+        evaluate_sampled: of these, the first so many get rationales sampled, to see whether they collapse.
         device: where to train; None: the first GPU, or else the processor.
         dtype: of the base model's weights, such as "bfloat16"; "auto": see `load_base_model`.
         trust_remote_code: run code that comes with the base model; off unless asked for by name.
@@ -55,9 +61,12 @@ class RunSpec:
     images: Mapping[str, str]
     config: TrainConfig = field(default_factory=TrainConfig)
     evaluate_at_most: int = 200
+    evaluate_sampled: int = 32
     device: str | None = None
     dtype: str = "auto"
     trust_remote_code: bool = False
+    active_adapter: str | None = None
+    active_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,15 @@ class RunResult:
     """What a complete run says.
 
     Attributes:
-        active: the parent's report on the held-out tasks.
+        active: the report of the adapter that served (most often the parent) on the held-out tasks.
         challenger: the new adapter's report on the same tasks; its version is "challenger" until the
             adapter is published under a number.
         seconds: of the whole run, loading and evaluation included.
         rows: training rows used.
         versions: of the libraries that trained it.
+        notes: what was done otherwise than asked, in words.
+        step_s: seconds of an optimiser step, the first one left out; 0 where there was no other.
+        peak_memory: most bytes in use at a time: of the GPU where there is one, otherwise of the process.
     """
 
     active: EvaluationReport
@@ -80,6 +92,9 @@ class RunResult:
     steps: int
     base_model_hash: str
     versions: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    step_s: float = 0.0
+    peak_memory: int = 0
 
 
 def write_spec(run_dir: Path, spec: RunSpec) -> None:
@@ -115,6 +130,19 @@ def read_spec(run_dir: Path) -> RunSpec:
         raise _damaged(run_dir / SPEC_FILE, error) from error
 
 
+def run_identity(spec: RunSpec) -> str:
+    """A hash over all that decides a run's weights: runs that share it may go on from the same checkpoint."""
+    decides = [
+        spec.base_model,
+        spec.dtype,
+        spec.parent_adapter,
+        spec.parent_version,
+        spec.training_set.content_hash,
+        spec.config.to_json(),
+    ]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
 def read_result(run_dir: Path) -> RunResult:
     """The result of a complete run.
 
@@ -126,7 +154,12 @@ def read_result(run_dir: Path) -> RunResult:
     values = _read_json(run_dir / RESULT_FILE)
     try:
         return RunResult(
-            **{**values, "active": _report(values["active"]), "challenger": _report(values["challenger"])}
+            **{
+                **values,
+                "active": _report(values["active"]),
+                "challenger": _report(values["challenger"]),
+                "notes": tuple(values.get("notes", ())),
+            }
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(run_dir / RESULT_FILE, error) from error

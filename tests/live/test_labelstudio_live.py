@@ -268,3 +268,32 @@ def test_pictures_come_from_local_files_and_uploads(
             store.fetch(Task(project_id, 1, image, "q", "a"))
     store.close()
     nobody.close()
+
+
+def test_predictions_of_one_version_are_deleted_and_a_page_that_showed_one_cannot_be_submitted(
+    door: LabelStudio, project_id: int
+) -> None:
+    """Why old predictions stay for a day after a switch."""
+    tasks = [task.task_id for task in door.tasks(project_id)]
+    old, new = (
+        [{**prediction(task), "model_version": version} for task in tasks] for version in ("v0000", "v0001")
+    )
+    door.push_predictions(project_id, old)
+    door.push_predictions(project_id, new)
+    assert door.predictions_by_version(project_id) == {"v0000": 30, "v0001": 30}
+    shown = httpx.get(
+        f"{door.url}api/tasks/{tasks[0]}/", headers=door.auth_headers(), trust_env=False, timeout=60
+    ).json()
+    open_page = next(one for one in shown["predictions"] if one["model_version"] == "v0000")
+    assert door.delete_predictions(project_id, "v0000") == 30
+    assert door.predictions_by_version(project_id) == {"v0001": 30}
+    assert door.delete_predictions(project_id, "v0000") == 0
+    refused = httpx.post(
+        f"{door.url}api/tasks/{tasks[0]}/annotations/",
+        headers=door.auth_headers(),
+        json={"result": [], "parent_prediction": open_page["id"]},
+        trust_env=False,
+        timeout=60,
+    )
+    assert refused.status_code == 400
+    assert "parent_prediction" in refused.text

@@ -31,7 +31,7 @@ from illume_plugin.generation.vllm.client import Limits, VllmClient  # noqa: E40
 from illume_plugin.generation.vllm.engine import VllmGenerator  # noqa: E402
 from illume_plugin.generation.vllm.pictures import data_url  # noqa: E402
 from illume_plugin.metrics import distinct_share  # noqa: E402
-from illume_plugin.training.trainer import language_layers  # noqa: E402
+from illume_plugin.training.lora import language_layers  # noqa: E402
 from illume_plugin.types import Candidate  # noqa: E402
 from illume_plugin.types import Task as Fields  # noqa: E402
 from live.conftest import free_port  # noqa: E402

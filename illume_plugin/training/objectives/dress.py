@@ -8,25 +8,23 @@ turn: before the task's question in the first turn, before the wish for a change
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from illume_plugin.base_model import Piece, Prompts
 from illume_plugin.examples import FeedbackExample
-from illume_plugin.feedback import under
+from illume_plugin.feedback import condition_text
 from illume_plugin.training.objectives.shares import Statistics, masked_mean, share
 
 
 def hindsight(prompts: Prompts, example: FeedbackExample) -> tuple[Piece, Piece]:
     """The prompt of the example's turn, under its condition, and the rationale with its end."""
+    under = replace(prompts, said=condition_text(example.condition))
     if not example.refinement:
-        question = under(example.condition, example.question)
-        return prompts.told(question, example.answer, example.rationale)
-    return prompts.refined(
-        example.question,
-        example.answer,
-        example.before,
-        under(example.condition, example.refinement),
-        example.rationale,
+        return under.told(example.question, example.answer, example.rationale)
+    return under.refined(
+        example.question, example.answer, example.before, example.refinement, example.rationale
     )
 
 

@@ -10,12 +10,8 @@ taken and is at least 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import torch
 
-from illume_plugin.examples import LabelledRationale
 from illume_plugin.training.objectives.shares import Statistics, masked_sum, share
 
 
@@ -74,18 +70,3 @@ def kto_loss(
         "fit_share": desirable.to(rewards),
     }
     return loss, {name: share(values.detach(), weights, total) for name, values in told.items()}
-
-
-def mismatched(labels: Sequence[LabelledRationale]) -> list[LabelledRationale]:
-    """Each task with the rationale of another one, for the baseline.
-
-    TRL takes the neighbour's rationale; this takes that of the nearest earlier label (counted round) of
-    another task, for a task's own candidates would be no mismatch. None where all are of one task.
-    """
-    found = []
-    for place, label in enumerate(labels):
-        earlier = [*reversed(labels[:place]), *reversed(labels[place:])]
-        other = next((each for each in earlier if each.task_id != label.task_id), None)
-        if other is not None:
-            found.append(replace(label, rationale=other.rationale))
-    return found

@@ -1,4 +1,4 @@
-"""What each run learnt from, versions that were retired, who switched, and runs that leave out what is gone."""
+"""What each run learnt from, versions that were retired, who switched, runs that start from clean ones."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,0 +1,108 @@
+"""Health of every piece: what is cheap is looked at now, the doctor is asked in the background."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+
+from sqlalchemy import Connection, func, select
+
+from backend.dashboard.views import HealthView, Piece
+from backend.doctor import Outcome, examine
+from backend.service import Service
+from illume_plugin.errors import IllumeError
+from illume_plugin.store import projects
+from illume_plugin.store.tables import events, leases
+
+log = logging.getLogger(__name__)
+
+#: The doctor is asked again when what it said is older than this and somebody looks, seconds.
+AGAIN_S = 60.0
+#: Less free space than this is a warning, bytes.
+FREE = 2 * 2**30
+
+
+class Doctor:
+    """What `illume doctor` says, asked in a thread of its own so that no page waits for Label Studio."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._lock = threading.Lock()
+        self._asked: float | None = None
+        self._said: tuple[tuple[Piece, ...], float | None] = ((), None)
+
+    def said(self) -> tuple[tuple[Piece, ...], float | None]:
+        """(checks, when they were made in seconds since the epoch); nothing and None before the first."""
+        with self._lock:
+            due = self._asked is None or time.monotonic() - self._asked > AGAIN_S
+            if due:
+                self._asked = time.monotonic()
+                threading.Thread(target=self._ask, name="doctor", daemon=True).start()
+            return self._said
+
+    def _ask(self) -> None:
+        try:
+            checks = examine(self._service, model=False)
+            found = tuple(Piece(one.name, one.outcome.value, one.detail, one.todo) for one in checks)
+        except IllumeError as error:
+            found = (Piece("doctor", Outcome.FAILED.value, error.what, error.todo),)
+        except Exception as error:
+            # A thread's end: what went wrong must be seen on the page, not only in the log.
+            log.exception("the doctor failed")
+            found = (Piece("doctor", Outcome.FAILED.value, f"{type(error).__name__}: {error}"),)
+        with self._lock:
+            self._said = (found, self._service.clock())
+
+
+def health(service: Service, doctor: Doctor) -> HealthView:
+    """Every piece, ours first."""
+    now = service.clock()
+    started = time.perf_counter()
+    with service.store.read() as conn:
+        ours = [_database(service, conn, started), _worker(conn, now), _events(conn, now)]
+    checks, examined_at = doctor.said()
+    return HealthView((*ours, _disk(service), *checks), examined_at)
+
+
+def _database(service: Service, conn: Connection, started: float) -> Piece:
+    known = len(projects.every(conn))
+    took = 1000 * (time.perf_counter() - started)
+    return Piece(
+        "database", Outcome.OK.value, f"{service.store.dialect}, {known} projects; answers in {took:.0f} ms"
+    )
+
+
+def _worker(conn: Connection, now: float) -> Piece:
+    held = [name for name, until in conn.execute(select(leases.c.name, leases.c.until)) if until > now]
+    if held:
+        return Piece("worker", Outcome.OK.value, f"at work on {', '.join(sorted(held))}")
+    return Piece(
+        "worker",
+        Outcome.FAILED.value,
+        "none is at work: nothing is sampled ahead, no event is taken in, no run begins",
+        "start one: illume worker (or illume serve --with-worker)",
+    )
+
+
+def _events(conn: Connection, now: float) -> Piece:
+    waiting = select(func.count(), func.min(events.c.received_at)).where(events.c.applied_at.is_(None))
+    count, oldest = conn.execute(waiting).one()
+    last = conn.execute(
+        select(events.c.received_at).order_by(events.c.event_id.desc()).limit(1)
+    ).scalar_one_or_none()
+    told = f"the last one came {now - last:.0f} s ago" if last else "none has come yet"
+    if count and now - oldest > AGAIN_S:
+        return Piece(
+            "events", Outcome.WARNING.value, f"{count} wait to be taken in; {told}", "see the worker"
+        )
+    return Piece("events", Outcome.OK.value, f"{count} wait to be taken in; {told}")
+
+
+def _disk(service: Service) -> Piece:
+    free = shutil.disk_usage(service.settings.data_dir).free
+    detail = f"{free / 2**30:.1f} GiB free for database, adapters and pictures"
+    if free < FREE:
+        return Piece("disk", Outcome.WARNING.value, detail, "make room, or move ILLUME_DATA_DIR")
+    return Piece("disk", Outcome.OK.value, detail)

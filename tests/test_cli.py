@@ -73,7 +73,7 @@ def data_dir(tmp_path: Path, _migrated: Path, monkeypatch: pytest.MonkeyPatch) -
     with service.store.write() as conn:
         projects.put(conn, 2, title="test", label_config=SELECT, now=1.0)
     for task_id in range(1, 21):
-        service.receive(submitted(task_id, ["c1"]))
+        service.receive(submitted(task_id, [("c1", "c2")[task_id % 2]]))
     service.close()
     return tmp_path / "data"
 

@@ -43,6 +43,8 @@ from illume_plugin.types import (
     Verdict,
 )
 
+STORED = Path(__file__).parent / "stored" / "full_annotation_interactive.json"
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
@@ -313,7 +315,7 @@ def test_candidates_of_the_first_schema_are_read(tmp_path: Path) -> None:
 
 
 def test_preferences_come_back_with_their_feedback(store: Store) -> None:
-    annotation = read_annotation(2, recorded("60"))
+    annotation = read_annotation(2, json.loads(STORED.read_text()))
     with store.write() as conn:
         judgements.put(conn, annotation, now=1.0)
     with store.read() as conn:

@@ -8,10 +8,10 @@ from typing import Any
 import claims
 import pytest
 import quality
-import results
 from claims import ARMS, Outcome
 from click.testing import CliRunner
 
+import results
 from backend.simulate import Measurement
 from illume_plugin.intervals import of_mean
 from illume_plugin.types import Metric

@@ -19,6 +19,8 @@ Figured = Callable[[Mapping[str, float]], None]
 #: Steps whose mean loss is compared with that of the first ones; no run shorter than three times as many
 #: is judged.
 WINDOW = 5
+#: What a loss may grow in any case, nats: one near 0 may be several times as high and still small.
+SLACK = 0.5
 
 
 class StepReport(TrainerCallback):  # type: ignore[misc]
@@ -92,7 +94,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]
             return
         first = fmean(each["loss"] for each in told[:WINDOW])
         last = fmean(each["loss"] for each in told[-WINDOW:])
-        if last > self._limit * first:
+        if last > self._limit * first + SLACK:
             raise RunError(
                 f"The loss diverges: {first:.3g} in the first {WINDOW} steps, {last:.3g} in the last {WINDOW}"
                 f" of {state.global_step} (more than {self._limit:g} times as much).",

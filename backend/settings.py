@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     )
     minimum_accepted: int = Field(1, ge=1, description="fewest accepted rationales worth a run")
     train: dict[str, Any] = Field(
-        default_factory=dict,
+        {},
         description='how runs train, as JSON or as the table [train] of illume.toml: {"epochs": 3,'
         ' "objectives": {"dpo": 1}}',
     )

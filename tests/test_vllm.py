@@ -236,7 +236,7 @@ HOSTILE = st.lists(
     st.sampled_from(
         ["<image>", "</s>", "<s>", "<user>", "<assistant>", "<pad>", "is", "\n", '"}]', "{{ 7 }}"]
     )
-).map(" ".join)
+).map(lambda words: " ".join(["so", *words]))  # texts of markup alone are refused: see test_bad_input_text
 
 
 @given(question=HOSTILE, answer=HOSTILE)

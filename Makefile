@@ -96,7 +96,7 @@ results: .venv/.installed
 	  --arms loop,supervised-all,supervised-matched,supervised-tenth
 	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-small.json \
 	  --arms loop,noise-10,noise-20,majority,agreement,no-signal
-	@$(BIN)/python benchmarks/results.py results/quality.json results/quality-small.json
+	@$(BIN)/python benchmarks/quality_page.py results/quality.json results/quality-small.json
 
 clean:
 	rm -rf .venv .venv-labelstudio .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

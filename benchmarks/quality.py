@@ -3,7 +3,7 @@
 \b
     python benchmarks/quality.py --size small --json small.json
     python benchmarks/quality.py --json quality.json --seeds 0,1,2,3,4
-    python benchmarks/results.py quality.json
+    python benchmarks/quality_page.py quality.json
 
 Every seed draws its own tasks, held-out tasks, slips and training noise; all arms of a seed are measured on
 the same held-out tasks. What is finished in --folder is not done again, so a stopped benchmark goes on with

@@ -8,10 +8,10 @@ from typing import Any
 import claims
 import pytest
 import quality
+import quality_page
 from claims import ARMS, Outcome
 from click.testing import CliRunner
 
-import results
 from backend.simulate import Measurement
 from illume_plugin.intervals import of_mean
 from illume_plugin.types import Metric
@@ -93,12 +93,12 @@ def test_the_page_is_written_from_the_json_alone(tmp_path: Path, seeds: tuple[in
             found[arm] |= of_arm
     written = tmp_path / "figures.json"
     written.write_text(json.dumps(quality.report("small", found), allow_nan=False))
-    done = CliRunner().invoke(results.main, [str(written), "--out", str(tmp_path / "docs")])
+    done = CliRunner().invoke(quality_page.main, [str(written), "--out", str(tmp_path / "docs")])
     assert done.exit_code == 0, done.output
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "Not reached: held-out fit rate at T = 0.7 after the loop (Q1); fit rate, share of" in page
     assert page.count("no fitting candidates") == len(seeds)
-    assert all(words in page for words in results.ARMS.values())
+    assert all(words in page for words in quality_page.ARMS.values())
     assert "nan" not in page
     assert (tmp_path / "docs" / "results-small.svg").read_text().startswith("<svg")
 

@@ -1,8 +1,8 @@
 """Writes docs/results.md and its pictures from the JSON of the quality benchmark, and nothing by hand.
 
 \b
-    python benchmarks/results.py quality.json
-    python benchmarks/results.py quality.json quality-small.json --out docs
+    python benchmarks/quality_page.py quality.json
+    python benchmarks/quality_page.py quality.json quality-small.json --out docs
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def main(figures: tuple[Path, ...], out: Path) -> None:
     every = [json.loads(path.read_text(encoding="utf-8")) for path in figures]
     out.mkdir(parents=True, exist_ok=True)
-    command = f"python benchmarks/results.py {' '.join(path.name for path in figures)}"
+    command = f"python benchmarks/quality_page.py {' '.join(path.name for path in figures)}"
     (out / PAGE).write_text(page(every, command), encoding="utf-8")
     for found in every:
         (out / picture_name(found)).write_text(picture(_by_arm(found["work"]["outcomes"])), encoding="utf-8")

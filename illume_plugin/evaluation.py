@@ -20,7 +20,7 @@ from illume_plugin.types import Candidate, EvaluationReport, JudgedTask, Task
 
 #: How the rationales are sampled that an adapter is judged by: the middle one of the usual temperatures, and
 #: enough of them to see whether they repeat each other.
-DRAWS = SamplingPlan(temperatures=(0.6,), samples=4)
+DRAWS = SamplingPlan(temperatures=(0.6,), samples=4, common_noise=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def test_plans_of_before_there_were_searches_keep_their_hash() -> None:
         {"limit": 9},
         {"suffixes": ("because",)},
         {"search": SentenceSearch()},
+        {"common_noise": True},
     ],
 )
 def test_every_field_is_part_of_the_identity(change: dict[str, Any]) -> None:
@@ -135,6 +136,13 @@ def test_seeds_differ_between_draws_tasks_adapters_and_plans() -> None:
         seed for p in plans for t in tasks for a in (None, "v0001", "v0002") for _, seed in p.seeds(t, a)
     ]
     assert len(set(seeds)) == len(seeds) == 2 * 3 * 3 * 15
+
+
+def test_with_common_noise_all_adapters_draw_alike_and_other_tasks_do_not() -> None:
+    plan = SamplingPlan(common_noise=True)
+    assert plan.seeds(TASK, "v0001") == plan.seeds(TASK, None) == plan.seeds(TASK, "challenger")
+    assert plan.seeds(replace(TASK, task_id=TASK.task_id + 1), None) != plan.seeds(TASK, None)
+    assert plan.seeds(TASK, None) != SamplingPlan().seeds(TASK, None)
 
 
 def test_seeds_depend_on_identity_only_and_survive_json() -> None:

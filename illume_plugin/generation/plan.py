@@ -92,6 +92,8 @@ class SamplingPlan:
             They give other candidates, no other scores: whatever a text was drawn with, scoring, evaluation
             and training put it behind the base model's own prompt.
         search: how to search sentence by sentence; None draws each rationale in one go.
+        common_noise: every adapter draws with the same seeds, so that two of them are compared on equal
+            terms (common random numbers) and a figure does not hang on what an adapter is called.
     """
 
     temperatures: tuple[float, ...] = (0.3, 0.6, 0.9)
@@ -101,6 +103,7 @@ class SamplingPlan:
     limit: int = MAX_CANDIDATES
     suffixes: tuple[str, ...] = ()
     search: SentenceSearch | None = None
+    common_noise: bool = False
 
     def __post_init__(self) -> None:
         problems = list(self._problems())
@@ -147,9 +150,9 @@ class SamplingPlan:
     def seeds(self, task: Task, adapter: str | None, wording: int = 0) -> list[tuple[float, int]]:
         """Temperature and seed of every draw for `task` behind one of its prompts, `copies` of them.
 
-        They are the same for ever, and different for each draw. Another task, adapter or plan gives other
-        seeds, so that rounds do not repeat their noise. A seed has 48 bits and survives JSON, where large
-        integers do not.
+        They are the same for ever, and different for each draw. Another task, adapter (without
+        `common_noise`) or plan gives other seeds, so that rounds do not repeat their noise. A seed has 48
+        bits and survives JSON, where large integers do not.
 
         Args:
             wording: which of `wordings`.
@@ -178,7 +181,7 @@ class SamplingPlan:
         return [(t, _seed(*where, t, i)) for i, t in enumerate(islice(cycle(self.temperatures), count))]
 
     def _where(self, task: Task, adapter: str | None) -> tuple[int, int, str, str]:
-        return task.project_id, task.task_id, adapter or "", self.hash
+        return task.project_id, task.task_id, "" if self.common_noise else adapter or "", self.hash
 
     def _problems(self) -> list[str]:
         temperatures = self.temperatures

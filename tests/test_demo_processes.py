@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,6 +117,15 @@ def test_processes_are_stopped_in_reverse_order_and_signals_given_back() -> None
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+@pytest.fixture
+def _heeds_interrupts() -> Iterator[None]:
+    """Whoever starts the tests in the background may have them ignore Ctrl-C, which is inherited."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_interrupts")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_waiting_ends_with_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     sitter = child(tmp_path, WAITS)

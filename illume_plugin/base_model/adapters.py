@@ -19,6 +19,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model_state_dict, s
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from illume_plugin.base_model.twins import add_beside, twin_of
 from illume_plugin.errors import ModelError
 
 # peft 0.21 reads an attribute that transformers 5.23 has renamed; nobody who trains can do anything about it.
@@ -38,6 +39,8 @@ class Adapters:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._lock = threading.RLock()
+        #: The adapter that is switched on for use, where that is known.
+        self._on: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -58,15 +61,21 @@ class Adapters:
                 with self._model.disable_adapter():
                     yield self._model
             else:
-                self._must_have(name)
-                self._model.set_adapter(name, inference_mode=True)
+                self._switch_on(name)
                 yield self._model
+
+    def _switch_on(self, name: str) -> None:
+        self._must_have(name)
+        if self._on != name:  # peft walks over the whole model for it
+            self._model.set_adapter(name, inference_mode=True)
+            self._on = name
 
     @contextmanager
     def training(self, name: str) -> Iterator[Any]:
         """The model with the weights of adapter `name`, and only those, ready to be trained."""
         with self._lock:
             self._must_have(name)
+            self._on = None
             self._model.set_adapter(name, inference_mode=False)
             try:
                 yield self._model
@@ -81,6 +90,10 @@ class Adapters:
         """
         config, weights = _read(folder)
         with self._lock:
+            self._must_be_new(name)
+            twin = twin_of(self._model, config)
+            if twin and add_beside(self._model, twin, name, config, weights):
+                return
             self._add(name, config)
             try:
                 fits = set_peft_model_state_dict(self._model, weights, adapter_name=name)
@@ -100,6 +113,7 @@ class Adapters:
         """Forget adapter `name`; the last one to go leaves the bare base model."""
         with self._lock:
             self._must_have(name)
+            self._on = None
             others = [other for other in self.names if other != name]
             if others:
                 self._model.set_adapter(others[0], inference_mode=True)  # one in use cannot be deleted
@@ -132,7 +146,7 @@ class Adapters:
         finally:
             config.inference_mode, config.base_model_name_or_path = kept
 
-    def _add(self, name: str, config: Any) -> None:
+    def _must_be_new(self, name: str) -> None:
         if not name or "." in name:
             raise ModelError(f"Adapter name {name!r} is empty or holds a dot.", why="PyTorch refuses it.")
         if name in self.names:
@@ -141,6 +155,10 @@ class Adapters:
                 why="Loaded weights are never overwritten: requests may be using them.",
                 todo="Drop it first or choose another name.",
             )
+
+    def _add(self, name: str, config: Any) -> None:
+        self._must_be_new(name)
+        self._on = None
         try:
             if isinstance(self._model, PeftModel):
                 self._model.add_adapter(name, config)

@@ -58,7 +58,8 @@ test-fast: lint
 	@$(BIN)/pytest -q -n auto -m 'not torch and not live and not vllm'
 
 test: test-fast .venv-labelstudio/.installed browser
-	@$(BIN)/pytest -q -m 'torch and not live and not vllm'
+	@# a process a core beats threads on models as small as these; each may take 2 GB, hence no more than four
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile -m 'torch and not live and not vllm'
 	@$(BIN)/pytest -q -m live
 
 vllm-test: .venv/.installed .venv-vllm/.installed

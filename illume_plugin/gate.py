@@ -60,10 +60,10 @@ def decide(
         objections.append("There is nothing to compare on: the two reports have no metric in common.")
     if objections:
         return _hold(objections)
-    objections = _lacking(challenger, policy)
-    objections += [each for name in weighed if (each := _objection(name, active, challenger, policy))]
-    if objections:
-        return _hold(objections)
+    lacking = _lacking(challenger, policy)
+    objections = [each for name in weighed if (each := _objection(name, active, challenger, policy))]
+    if lacking or objections:
+        return _hold([*lacking, *objections], thin=not objections)
     return GateDecision(
         GateVerdict.PROMOTE, tuple(f"{_change(name, active, challenger)}: {_said(name)}." for name in common)
     )
@@ -86,8 +86,8 @@ def _said(name: str) -> str:
     return "told, not weighed" if name in PARTIAL else "not worse"
 
 
-def _hold(reasons: Sequence[str]) -> GateDecision:
-    return GateDecision(GateVerdict.HOLD, tuple(reasons))
+def _hold(reasons: Sequence[str], *, thin: bool = False) -> GateDecision:
+    return GateDecision(GateVerdict.HOLD, tuple(reasons), thin)
 
 
 def _different_sets(active: EvaluationReport, challenger: EvaluationReport) -> str:

@@ -4,10 +4,43 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from illume_plugin.errors import SettingsError
+from illume_plugin.sequential import Limits
+from illume_plugin.types import GateDecision, GateVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class BlindPolicy:
+    """Whether people have the last word: the table `[blind]` of a policy file.
+
+    Attributes:
+        enabled: what the gate lets through goes on trial instead of serving at once.
+        held: so does what the gate holds back for nothing but a lack of evidence.
+        alpha, most_tasks: when a trial ends; see `sequential.Limits`.
+    """
+
+    enabled: bool = False
+    held: bool = False
+    alpha: float = 0.05
+    most_tasks: int = 1000
+
+    @property
+    def limits(self) -> Limits:
+        """When a trial ends.
+
+        Raises:
+            ValueError: they cannot be.
+        """
+        return Limits(self.alpha, self.most_tasks)
+
+    def tries(self, decision: GateDecision) -> bool:
+        """Whether a version of which the gate said this goes on trial."""
+        let_through = decision.verdict is GateVerdict.PROMOTE
+        return self.enabled and (let_through or (self.held and decision.thin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +61,7 @@ class GatePolicy:
             sign test alone decides.
         diversity_kept: the samples of one task have collapsed where the share of different ones is below
             this part of the active adapter's, and the fall is beyond chance.
+        blind: whether people have the last word.
     """
 
     alpha: float = 0.05
@@ -36,6 +70,7 @@ class GatePolicy:
     answer_drop: float = 0.01
     answer_drop_items: int = 100
     diversity_kept: float = 0.5
+    blind: BlindPolicy = field(default_factory=BlindPolicy)
 
 
 def parse_policy(text: str) -> GatePolicy:
@@ -48,17 +83,38 @@ def parse_policy(text: str) -> GatePolicy:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The gate policy is not TOML: {error}.", todo="Correct that line.") from error
-    problems = [problem for name, value in given.items() if (problem := _problem(name, value))]
+    blind = given.pop("blind", {})
+    problems = _problems(GatePolicy, given)
+    problems += _problems(BlindPolicy, blind) if isinstance(blind, dict) else [_no_table(blind)]
+    problems += [] if problems else _contradictions(blind)
     if problems:
         raise SettingsError(
             " ".join(problems), todo="Correct the gate policy; docs/evidence.md lists its limits."
         )
-    return GatePolicy(**given)
+    return GatePolicy(**given, blind=BlindPolicy(**blind))
 
 
-def _problem(name: str, value: Any) -> str:
+def _no_table(blind: Any) -> str:
+    return f"blind of the gate policy is {blind!r}; it must be a table: [blind]."
+
+
+def _contradictions(blind: Mapping[str, Any]) -> list[str]:
+    """Values of the table [blind] that are numbers of the right kind and still cannot be."""
+    try:
+        _ = BlindPolicy(**blind).limits
+    except ValueError as error:
+        return [f"[blind] of the gate policy: {error}"]
+    return []
+
+
+def _problems(policy: type[GatePolicy | BlindPolicy], given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the lines of a policy or of its table."""
+    defaults = {each.name: each.default for each in fields(policy) if each.name != "blind"}
+    return [problem for name, value in given.items() if (problem := _problem(defaults, name, value))]
+
+
+def _problem(defaults: Mapping[str, Any], name: str, value: Any) -> str:
     """What is wrong with one line of a policy; empty where nothing is."""
-    defaults = {each.name: each.default for each in fields(GatePolicy)}
     if name not in defaults:
         return f"The gate has no limit {name!r}."
     wanted = _wanted(defaults[name], value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from illume_plugin.identity import content_hash
 from illume_plugin.types import BASE_VERSION, Preference, TrainingSet
@@ -72,8 +73,16 @@ def sources_of(
 
 
 def said(preferences: Iterable[Preference]) -> str:
-    """Hash of what an annotation says, whatever order its preferences come in."""
-    return content_hash(sorted(content_hash(asdict(preference)) for preference in preferences))
+    """Hash of what an annotation says, whatever order its preferences come in.
+
+    Who else wrote a text is nothing that anybody says, and hashes from before that was known stay right.
+    """
+    each = [asdict(preference) for preference in preferences]
+    return content_hash(sorted(content_hash(_without(one, "shared_with")) for one in each))
+
+
+def _without(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name}
 
 
 def ancestry(version: str, parents: Mapping[str, str]) -> list[str]:

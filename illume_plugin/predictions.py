@@ -131,6 +131,7 @@ def _candidates_region(
         "scores": [candidate.logprob_mean for candidate in shown],
         **_figures(shown),
         **_sides(shown),
+        **_versions(shown),
     }
     return {
         "id": "illume-cand",
@@ -159,6 +160,14 @@ def _sides(shown: tuple[Candidate, ...]) -> dict[str, Json]:
     """Row by row, which end of a sentence search a candidate is from; only where there was a search."""
     sides = [candidate.searched.side if candidate.searched else None for candidate in shown]
     return {"sides": [side and side.value for side in sides]} if any(sides) else {}
+
+
+def _versions(shown: tuple[Candidate, ...]) -> dict[str, Json]:
+    """Row by row, the versions that wrote a candidate; only where two filled the set.
+
+    Label Studio keeps it and shows it nowhere.
+    """
+    return {"versions": [list(each.versions) for each in shown]} if any(c.versions for c in shown) else {}
 
 
 def answer_context(config: LabelConfig, version: str, context: Json) -> dict[str, Json] | None:  # noqa: ARG001

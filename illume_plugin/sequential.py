@@ -9,13 +9,13 @@ number of tasks fixed in advance, and without an assumption on how outcomes are 
 of shares makes it unnecessary to know the difference beforehand. (I. Waudby-Smith and A. Ramdas, "Estimating
 means of bounded random variables by betting", JRSS-B 86, 2024, arXiv 2010.09686.)
 
-Nothing feeds it yet: candidates of two adapters are not mixed in the stream of tasks so far.
+`trials` feeds it with what people ticked.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,13 +23,19 @@ from enum import StrEnum
 #: differences, seen late) to bold (large ones, seen soon).
 SHARES = tuple(0.01 * 1.5**k for k in range(11))
 
+#: Tasks below which nobody foretells how many more it takes.
+_FEW = 10
+#: Halvings of the search for an end of the interval: to 2e-6.
+_HALVINGS = 20
+
 
 class Outcome(StrEnum):
     """What is known of the challenger."""
 
     OPEN = "open"
     BETTER = "better"
-    NOT_BETTER = "not better"  # worse, or as many tasks judged as were meant to be
+    WORSE = "worse"
+    UNDECIDED = "undecided"  # as many tasks judged as were meant to be, and it is neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,9 @@ class Limits:
         alpha: largest probability that an adapter that is no better is ever called better; also that one
             that is at least as good is ever called worse.
         most_tasks: judged tasks after which it ends undecided, and the active adapter stays.
+
+    Raises:
+        ValueError: they cannot be.
     """
 
     alpha: float = 0.05
@@ -84,17 +93,37 @@ class Comparison:
         for k, share in enumerate(SHARES):
             self._for[k] += math.log1p(share * difference)
             self._against[k] += math.log1p(-share * difference)
-        enough = math.log(1 / self.limits.alpha)
-        if _log_mean(self._for) >= enough:
+        if _log_mean(self._for) >= self._enough:
             self.outcome = Outcome.BETTER
-        elif _log_mean(self._against) >= enough or self.tasks >= self.limits.most_tasks:
-            self.outcome = Outcome.NOT_BETTER
+        elif _log_mean(self._against) >= self._enough:
+            self.outcome = Outcome.WORSE
+        elif self.tasks >= self.limits.most_tasks:
+            self.outcome = Outcome.UNDECIDED
         return self.outcome
 
     @property
     def mean(self) -> float:
         """Mean difference of the tick rates so far; 0 before the first task."""
         return self.total / self.tasks if self.tasks else 0.0
+
+    @property
+    def expected(self) -> int | None:
+        """Tasks still to be judged if the next ones are like these; None where that is too early to say.
+
+        The wealth of the best bet so far is taken to go on growing at its mean rate.
+        """
+        if self.outcome is not Outcome.OPEN:
+            return 0
+        if self.tasks < _FEW:
+            return None
+        left = self.limits.most_tasks - self.tasks
+        rate = max(*self._for, *self._against) / self.tasks
+        lacking = self._enough - max(_log_mean(self._for), _log_mean(self._against))
+        return left if rate <= 0 else min(left, math.ceil(lacking / rate))
+
+    @property
+    def _enough(self) -> float:
+        return math.log(1 / self.limits.alpha)
 
 
 def compare(differences: Iterable[float], limits: Limits | None = None) -> Comparison:
@@ -103,6 +132,28 @@ def compare(differences: Iterable[float], limits: Limits | None = None) -> Compa
     for difference in differences:
         found.add(difference)
     return found
+
+
+def interval(differences: Sequence[float], alpha: float) -> tuple[float, float]:
+    """(low, high) of the mean difference, at level 1 - 2 alpha at all times together.
+
+    Each end is where the same bet, made on a mean of m and not of 0, would have won 1 / alpha: the adapter is
+    better exactly where the interval has left 0 below it. However often one looks, all intervals of the
+    series hold the true mean with that probability. (-1, 1) before the first task.
+    """
+    return _lowest(differences, alpha), -_lowest([-each for each in differences], alpha)
+
+
+def _lowest(differences: Sequence[float], alpha: float) -> float:
+    """The largest m of which it is refuted that the mean is no larger, found by halving."""
+    low, high, enough = -1.0, 1.0, math.log(1 / alpha)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        # (x - m) / (1 + m) is at least -1, like a difference, and falls as m grows
+        scaled = [(x - middle) / (1 + middle) for x in differences]
+        wealth = _log_mean([sum(math.log1p(share * each) for each in scaled) for share in SHARES])
+        low, high = (middle, high) if wealth >= enough else (low, middle)
+    return low
 
 
 def _log_mean(logs: list[float]) -> float:

@@ -26,12 +26,24 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A Label Studio project we are connected to."""
+    """A Label Studio project we are connected to.
+
+    Attributes:
+        active_version: the version that serves.
+        challenger: the version on trial beside it, if any: people compare the two without knowing whose
+            candidates they tick.
+    """
 
     project_id: int
     title: str
     label_config: str
     active_version: str = BASE_VERSION
+    challenger: str | None = None
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The versions that draw its candidates, the active one first."""
+        return (self.active_version,) if self.challenger is None else (self.active_version, self.challenger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,8 @@ class Candidate:
             model's own one.
         searched: how a sentence search found it; None for a text that was drawn in one go. Temperature and
             seed are then those of its last sentence; the seed tells the path before it.
+        versions: in a set that two adapters filled, the versions that wrote it; else empty, since the set
+            tells.
     """
 
     text: str
@@ -133,6 +147,7 @@ class Candidate:
     sentence_relevances: tuple[float, ...] = ()
     rank: float | None = None
     searched: Searched | None = None
+    versions: tuple[str, ...] = ()
 
     def with_scores(self, scores: Scores) -> Candidate:
         """The same candidate with what an adapter makes of it."""
@@ -196,6 +211,7 @@ class Preference:
         turn: round of candidates in which it came up first, from 1.
         before, refinement: from the second round on, the rationale of the round before that the annotator
             wanted changed, and the change that was asked for.
+        shared_with: during a trial, the other version that wrote the same text.
     """
 
     project_id: int
@@ -216,6 +232,7 @@ class Preference:
     turn: int = 1
     before: str = ""
     refinement: str = ""
+    shared_with: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,10 +338,15 @@ class GateVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The gate's decision with its reasons, one sentence each."""
+    """The gate's decision with its reasons, one sentence each.
+
+    Attributes:
+        thin: it is held back for nothing but a lack of evidence.
+    """
 
     verdict: GateVerdict
     reasons: tuple[str, ...]
+    thin: bool = False
 
 
 class RunState(StrEnum):
@@ -334,6 +356,7 @@ class RunState(StrEnum):
     RUNNING = "running"
     PROMOTED = "promoted"
     HELD = "held"
+    TRIAL = "trial"  # its version went on trial: people decide
     FAILED = "failed"
     CANCELLED = "cancelled"
 

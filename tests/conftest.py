@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -29,6 +29,9 @@ from illume_plugin.generation.stopping import never
 from illume_plugin.store import Store, projects
 from illume_plugin.types import Candidate, Task
 
+if TYPE_CHECKING:
+    from postgresql import Server
+
 # A slow machine is no failure: neither a deadline for an example nor one for drawing it.
 hypothesis.settings.register_profile(
     "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -39,7 +42,9 @@ PAYLOADS = Path(__file__).parent / "payloads"
 SELECT = label_config.read("select")
 SECRET = "a-secret-for-tests"
 #: Variables for the tests themselves.
-KEPT = {"LABEL_STUDIO_EXECUTABLE", "ILLUME_SCREENSHOTS", "ILLUME_CONFIG"}
+KEPT = {"LABEL_STUDIO_EXECUTABLE", "ILLUME_SCREENSHOTS", "ILLUME_CONFIG", "ILLUME_TEST_POSTGRESQL"}
+#: Marks tests that run on an SQLite file and on a real PostgreSQL server.
+both_stores = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
 
 def recorded(name: str) -> dict[str, Any]:
@@ -135,11 +140,44 @@ def _migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server with the migrated, empty database that the others are copies of."""
+    if os.environ.get("ILLUME_TEST_POSTGRESQL") == "skip":
+        pytest.skip("ILLUME_TEST_POSTGRESQL=skip")
+    from postgresql import PostgresqlMissingError, Server, program
+
+    try:
+        program("postgres")
+    except PostgresqlMissingError as missing:
+        pytest.fail(str(missing), pytrace=False)
+    with Server() as server:
+        store = Store(server.create_template())
+        store.migrate()
+        store.close()
+        yield server
+
+
 @pytest.fixture
-def settings(tmp_path: Path, _migrated: Path) -> Settings:
-    (tmp_path / "data").mkdir()
-    shutil.copy(_migrated, tmp_path / "data" / "illume.sqlite3")
-    return load_settings(data_dir=tmp_path / "data", secret=SECRET, train_after=0)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a migrated, empty database: an SQLite file, or for tests marked `both_stores` either."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        path = tmp_path / "data" / "illume.sqlite3"
+        path.parent.mkdir()
+        shutil.copy(request.getfixturevalue("_migrated"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    url = server.create(migrated=True)
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: str) -> Settings:
+    return load_settings(
+        data_dir=tmp_path / "data", database_url=database, secret=SECRET, train_after=0
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from conftest import recorded
+from conftest import both_stores, recorded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -43,13 +43,14 @@ from illume_plugin.types import (
     Verdict,
 )
 
+pytestmark = both_stores
+
 STORED = Path(__file__).parent / "stored" / "full_annotation_interactive.json"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'x.sqlite3'}")
-    store.migrate()
+def store(database: str) -> Iterator[Store]:
+    store = Store(database)
     yield store
     store.close()
 

@@ -1,7 +1,8 @@
 """Reads an annotation: which rationales fit, which do not, which were edited or written, what else was said.
 
 `cK` in the ticks means row K of the same annotation's texts, counted from 1. The texts as sampled stand in
-`meta.illume.texts`; a row that differs from its original was edited.
+`meta.illume.texts`; a row that differs from its original was edited. Who wrote which stands in
+`meta.illume.versions` where two adapters filled the rows, else in `meta.illume.model_version`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class _Row:
     origin: Origin
     version: str | None
     original: str = ""
+    shared_with: str | None = None
 
 
 def preferences_of(annotation: Annotation) -> list[Preference]:
@@ -57,16 +59,40 @@ def preferences_of(annotation: Annotation) -> list[Preference]:
 
 def _candidate_rows(regions: Regions) -> list[_Row]:
     provenance = _provenance(regions)
-    version, originals = provenance.get("model_version"), provenance.get("texts")
+    originals = provenance.get("texts")
     shown = values(regions, CANDIDATES, "text")
     known = originals if isinstance(originals, list) else []
     rows = []
     for position, text in enumerate(shown, start=1):
         if isinstance(text, str) and text.strip():
             origin, original = _origin(position, text, len(shown), known)
-            told = version if isinstance(version, str) and version else None
-            rows.append(_Row(position, text.strip(), origin, told, original))
+            version, other = _writers(provenance, position, text, len(shown), known)
+            rows.append(_Row(position, text.strip(), origin, version, original, other))
     return rows
+
+
+def _writers(
+    provenance: Mapping[str, Json], position: int, text: str, rows: int, originals: list[Json]
+) -> tuple[str | None, str | None]:
+    """The version that wrote a row, and the other one where two did."""
+    by_row = provenance.get("versions")
+    if not isinstance(by_row, list) or len(by_row) != len(originals):
+        return _version(provenance.get("model_version")), None
+    place = position - 1 if rows == len(originals) else _place(text, originals)
+    wrote = by_row[place] if place is not None else None
+    first, second = [*(wrote if isinstance(wrote, list) else []), None, None][:2]
+    return _version(first), _version(second)
+
+
+def _version(value: Json) -> str | None:
+    """A version's name; None for what cannot be one (the store keeps 64 characters)."""
+    return value if isinstance(value, str) and 0 < len(value) <= 64 else None
+
+
+def _place(text: str, originals: list[Json]) -> int | None:
+    """Where the text stands among the originals."""
+    found = (n for n, each in enumerate(originals) if isinstance(each, str) and each.strip() == text.strip())
+    return next(found, None)
 
 
 def _own_rows(regions: Regions) -> list[_Row]:
@@ -102,6 +128,7 @@ def _preference(annotation: Annotation, row: _Row, *, fits: bool, best: bool = F
         version=row.version,
         best=best,
         original=row.original,
+        shared_with=row.shared_with,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, select, update
 
-from illume_plugin.store.dialect import insert_or_ignore, insert_or_replace
+from illume_plugin.store.dialect import alone, insert_or_ignore, insert_or_replace
 from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
 from illume_plugin.types import Blind, Candidate, CandidateSet, Searched, Side
 
@@ -18,6 +18,7 @@ LONGEST_RETRY_S = 3600.0
 def put(conn: Connection, candidate_set: CandidateSet, *, now: float) -> CandidateSet:
     """Keep a candidate set; the first one of an identity stays, and is what comes back."""
     c = candidate_set
+    _alone_with(conn, c.project_id)
     key = {"project_id": c.project_id, "task_id": c.task_id, "version": c.version}
     conn.execute(
         insert_or_ignore(conn, candidate_sets).values(
@@ -32,6 +33,11 @@ def put(conn: Connection, candidate_set: CandidateSet, *, now: float) -> Candida
     )
     conn.execute(delete(sampling_problems).filter_by(**key))
     return get(conn, c.project_id, [c.task_id], version=c.version, plan=c.plan)[c.task_id]
+
+
+def _alone_with(conn: Connection, project_id: int) -> None:
+    """Two processes may write sets of the same tasks in another order; neither must wait for the other."""
+    alone(conn, f"candidates of project {project_id}")
 
 
 def get(
@@ -116,9 +122,28 @@ def mark_pushed(
     conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str, now: float
 ) -> None:
     """Note that Label Studio has these sets (by our push or as the answer to a /predict call)."""
+    _alone_with(conn, project_id)
     for some in _slices(list(task_ids)):
         statement = update(candidate_sets).where(_not_given(project_id, some, version, plan))
         conn.execute(statement.values(pushed_at=now))
+
+
+def unmark_overtaken(conn: Connection, project_id: int, *, version: str) -> int:
+    """Forget that Label Studio has sets which another set of the same task and version followed; how many.
+
+    It shows the newest prediction of a version: what was pushed before is to be pushed again when it is
+    wanted again, as at the beginning and at the end of a trial. Judged tasks stay as they are.
+    """
+    later = candidate_sets.alias("later")
+    overtaken = exists().where(
+        later.c.project_id == candidate_sets.c.project_id,
+        later.c.task_id == candidate_sets.c.task_id,
+        later.c.version == candidate_sets.c.version,
+        later.c.pushed_at > candidate_sets.c.pushed_at,
+    )
+    statement = update(candidate_sets).filter_by(project_id=project_id, version=version)
+    unjudged = ~_judged(candidate_sets)
+    return int(conn.execute(statement.where(overtaken, unjudged).values(pushed_at=None)).rowcount)
 
 
 def all_given(conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str) -> bool:
@@ -157,6 +182,7 @@ def note_problem(
     conn: Connection, project_id: int, task_id: int, *, version: str, problem: str, now: float
 ) -> None:
     """Remember why a task could not be sampled, and when to try it again."""
+    _alone_with(conn, project_id)
     key = {"project_id": project_id, "task_id": task_id, "version": version}
     known = conn.execute(select(sampling_problems.c.attempts).filter_by(**key)).scalar_one_or_none()
     attempts = (known or 0) + 1
@@ -187,9 +213,10 @@ def _read(row: Row[tuple[object, ...]]) -> CandidateSet:
 def _candidate(fields: Mapping[str, Any]) -> Candidate:
     """JSON knows neither tuples nor enums; what an older version stored lacks the later fields."""
     blind = fields.get("blind")
-    sentences = {name: tuple(fields.get(name, ())) for name in ("sentence_logprobs", "sentence_relevances")}
+    lists = ("sentence_logprobs", "sentence_relevances", "versions")
+    tuples = {name: tuple(fields.get(name, ())) for name in lists}
     read = {"blind": Blind(blind) if blind else None, "searched": _searched(fields.get("searched"))}
-    return Candidate(**{**fields, **sentences, **read})
+    return Candidate(**{**fields, **tuples, **read})
 
 
 def _searched(fields: Mapping[str, Any] | None) -> Searched | None:

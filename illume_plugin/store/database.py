@@ -1,4 +1,4 @@
-"""Opening the database: one engine, explicit read and write transactions, migrations."""
+"""Opening the database: explicit read and write transactions, migrations."""
 
 from __future__ import annotations
 
@@ -6,39 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from illume_plugin.errors import SettingsError, UnavailableError
+from illume_plugin.store.dialect import alone
+from illume_plugin.store.engines import SQLITE, open_engine, read_url
 
-#: How long a writer waits for another writer before giving up, milliseconds.
-BUSY_TIMEOUT_MS = 30_000
-
-
-def _prepare_sqlite(engine: Engine) -> None:
-    """Durable commits, readers that never block writers, and transactions that begin when we say so."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(dbapi_connection: Any, _record: Any) -> None:
-        # The driver's own BEGIN handling starts write transactions late and upgrades read locks, which
-        # fails with "database is locked" at once instead of waiting; so we emit BEGIN ourselves.
-        dbapi_connection.isolation_level = None
-        cursor = dbapi_connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("illume_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+#: What SQLite says of a file that is damaged, or is no database.
+_DAMAGED = ("malformed", "not a database")
+#: A reader sees one moment, as SQLite's readers do, and cannot write by mistake.
+_SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Store:
@@ -46,56 +30,98 @@ class Store:
 
     >>> with store.write() as conn:
     ...     events.append(conn, body, now=time.time())
+
+    SQLite has one writer at a time. On PostgreSQL writers run side by side, each statement on what is committed
+    by then; verbs that read before they write ask for `dialect.alone` or lock the row they read.
+
+    Raises:
+        SettingsError: the URL is not one of SQLite's or PostgreSQL's, or the driver is missing.
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise SettingsError(
-                "The database URL cannot be parsed.",
-                todo="Use sqlite:///path/to/illume.sqlite3 or postgresql+psycopg://user@host/database.",
-            ) from error
-        self.dialect = parsed.get_backend_name()
-        if self.dialect == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        self.engine = create_engine(parsed, pool_pre_ping=self.dialect != "sqlite")
-        if self.dialect == "sqlite":
-            _prepare_sqlite(self.engine)
+        self.url = read_url(url)
+        self.dialect = self.url.get_backend_name()
+        if self.dialect == SQLITE and self.url.database:
+            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = open_engine(self.url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A consistent snapshot; nothing is kept."""
-        with self.engine.connect() as conn:
-            yield conn
+        """A consistent snapshot; nothing is kept.
+
+        Raises:
+            UnavailableError: the database does not answer.
+        """
+        with _told(), self.engine.connect() as conn:
+            yield conn if self.dialect == SQLITE else conn.execution_options(**_SNAPSHOT)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction: all of it is kept when the block ends, nothing when it raises."""
-        with self.engine.connect().execution_options(illume_write=True) as conn:
-            try:
-                transaction = conn.begin()
-            except OperationalError as error:
-                raise UnavailableError(
-                    f"The database could not be locked for writing within {BUSY_TIMEOUT_MS // 1000} s.",
-                    why=str(error.orig),
-                    todo="See what else holds it open (a backup, another tool), then try again.",
-                ) from error
-            with transaction:
-                yield conn
+        """One transaction: all of it is kept when the block ends, nothing when it raises.
+
+        Raises:
+            UnavailableError: the database does not answer, is full, or was locked by others for too long.
+        """
+        with _told(), self.engine.connect().execution_options(illume_write=True) as conn, conn.begin():
+            yield conn
 
     def migrate(self, to: str = "head") -> None:
         """Bring the schema to the newest version; safe to call from several processes at once.
 
         Args:
             to: an older version, for tests of the way from there.
+
+        Raises:
+            SettingsError: a newer program than this one has changed the schema.
         """
         config = Config()
         config.set_main_option("script_location", str(files("illume_plugin.store") / "migrations"))
         with self.write() as conn:
+            alone(conn, "schema")
+            _refuse_newer(conn, config)
             config.attributes["connection"] = conn
             command.upgrade(config, to)
 
     def close(self) -> None:
         """Give back every connection."""
         self.engine.dispose()
+
+
+def _refuse_newer(conn: Connection, config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    for found in MigrationContext.configure(conn).get_current_heads():
+        if found not in known:
+            raise SettingsError(
+                f"The database has schema {found}, which this program does not know.",
+                why="A newer version of it has been here.",
+                todo="Install that version again, or restore a backup from before: illume restore FILE",
+            )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What can go wrong with a database that is there and right, in words."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise UnavailableError(
+            "Every connection to the database is in use.", why=str(error), todo="Ask again in a few seconds."
+        ) from error
+    except (OperationalError, InterfaceError) as error:
+        raise UnavailableError(
+            f"The database did not do what was asked: {_reason(error)}",
+            why="It is away, full, or was held by others for too long.",
+            todo="See that it runs and has room, and what else holds it open; then try again.",
+        ) from error
+    except DatabaseError as error:
+        if not any(words in str(error.orig) for words in _DAMAGED):
+            raise
+        raise UnavailableError(
+            f"The database is damaged: {_reason(error)}",
+            todo="Bring back a backup: illume restore FILE --replace",
+        ) from error
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's words on one line, without the statement and what it was to write."""
+    return " ".join(str(error.orig).split())

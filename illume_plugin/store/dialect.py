@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Dialect, Table, Text, TypeDecorator, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+
+from illume_plugin.identity import storable
+
+
+class StorableText(TypeDecorator[str]):
+    """Text without what PostgreSQL or UTF-8 cannot hold; see `storable`."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - its signature
+        """What is written."""
+        return None if value is None else storable(value)
 
 
 def _insert(conn: Connection, table: Table) -> Any:
@@ -24,3 +37,16 @@ def insert_or_replace(conn: Connection, table: Table, values: dict[str, Any]) ->
     return statement.on_conflict_do_update(
         index_elements=keys, set_={name: statement.excluded[name] for name in values if name not in keys}
     )
+
+
+def alone(conn: Connection, name: str) -> None:
+    """From here to the end of the transaction nobody else is in a transaction that was here with this name.
+
+    For verbs that read, decide and write. Whoever waited sees in the next statement what the other one has
+    committed. SQLite has one writer at a time as it is.
+
+    A transaction takes names in this order, so that no two wait for each other: "events", one "annotations of
+    project N" or several only under "events", one "candidates of project N".
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))

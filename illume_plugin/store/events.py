@@ -20,7 +20,7 @@ from illume_plugin.preferences import (
     observe,
 )
 from illume_plugin.store import judgements, projects
-from illume_plugin.store.dialect import insert_or_ignore
+from illume_plugin.store.dialect import alone, insert_or_ignore
 from illume_plugin.store.tables import events
 
 
@@ -48,17 +48,18 @@ def append(conn: Connection, body: Mapping[str, Any], *, now: float) -> bool:
 def apply_pending(conn: Connection, *, now: float, limit: int = 500) -> int:
     """Apply events that nobody has applied yet; the caller repeats until 0 comes back.
 
-    An event that cannot be understood is kept with the reason beside it and is not tried again.
+    An event that cannot be understood is kept with the reason beside it and is not tried again. Two callers
+    take turns, so that what one of them returns from has been applied, by whomever.
 
     Returns:
         How many events were looked at.
     """
+    alone(conn, "events")
     rows = conn.execute(
         select(events.c.event_id, events.c.body)
         .where(events.c.applied_at.is_(None))
         .order_by(events.c.event_id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
     ).all()
     for row in rows:
         problem = None

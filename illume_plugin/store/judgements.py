@@ -12,7 +12,7 @@ from sqlalchemy import delete as sql_delete
 
 from illume_plugin.identity import content_hash
 from illume_plugin.preferences import preferences_of
-from illume_plugin.store.dialect import insert_or_ignore
+from illume_plugin.store.dialect import alone, insert_or_ignore
 from illume_plugin.store.tables import annotations, preferences, tasks
 from illume_plugin.types import Annotation, Origin, Preference, Verdict
 
@@ -23,6 +23,7 @@ def put(conn: Connection, annotation: Annotation, *, now: float) -> bool:
     Returns:
         True when the state was new.
     """
+    _alone_with(conn, annotation.project_id)
     key = {"project_id": annotation.project_id, "annotation_id": annotation.annotation_id}
     values = {
         "task_id": annotation.task_id,
@@ -52,6 +53,7 @@ def put(conn: Connection, annotation: Annotation, *, now: float) -> bool:
 
 def delete(conn: Connection, project_id: int, annotation_id: int) -> None:
     """Forget what an annotation said, for ever, also when it has not been seen yet."""
+    _alone_with(conn, project_id)
     key = {"project_id": project_id, "annotation_id": annotation_id}
     conn.execute(
         insert_or_ignore(conn, annotations).values(
@@ -64,9 +66,15 @@ def delete(conn: Connection, project_id: int, annotation_id: int) -> None:
 
 def delete_of_task(conn: Connection, project_id: int, task_id: int) -> None:
     """Forget the annotations of a deleted task (Label Studio sends no event for them)."""
+    _alone_with(conn, project_id)
     key = {"project_id": project_id, "task_id": task_id}
     conn.execute(update(annotations).filter_by(**key).values(deleted=True))
     conn.execute(sql_delete(preferences).filter_by(**key))
+
+
+def _alone_with(conn: Connection, project_id: int) -> None:
+    """An annotation and the deletion of its task may arrive at two processes at the same time."""
+    alone(conn, f"annotations of project {project_id}")
 
 
 def _task_is_deleted(conn: Connection, project_id: int, task_id: int) -> bool:
@@ -82,17 +90,23 @@ def _rewrite_preferences(conn: Connection, annotation: Annotation, *, keep: bool
     )
     rows = [
         {**asdict(p), "verdict": p.verdict.value, "origin": p.origin.value, "noted_at": now}
+        | {"version": _name_of(p.version)}
         for p in (preferences_of(annotation) if keep else [])
     ]
     if rows:
         conn.execute(insert(preferences), rows)
 
 
-def preferences_in(conn: Connection, project_id: int) -> list[Preference]:
-    """Every preference of the project, ordered by annotation and position."""
+def preferences_in(conn: Connection, project_id: int, *, after: int = 0) -> list[Preference]:
+    """Every preference of the project, ordered by annotation and position.
+
+    Args:
+        after: only those of annotations with a greater id.
+    """
     rows = conn.execute(
         select(preferences)
         .filter_by(project_id=project_id)
+        .where(preferences.c.annotation_id > after)
         .order_by(preferences.c.annotation_id, preferences.c.position, preferences.c.preference_id)
     )
     return [_read(row) for row in rows]
@@ -113,6 +127,12 @@ def preferences_of_annotations(
         for row in rows:
             found.setdefault(row.annotation_id, []).append(_read(row))
     return found
+
+
+def newest_annotation(conn: Connection, project_id: int) -> int:
+    """The greatest id of an annotation of the project that is known; 0 without any."""
+    query = select(func.max(annotations.c.annotation_id)).filter_by(project_id=project_id)
+    return int(conn.execute(query).scalar_one() or 0)
 
 
 def digests(conn: Connection, project_id: int) -> dict[int, str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, select, update
 
 from illume_plugin.errors import NotFoundError
 from illume_plugin.identity import content_hash
 from illume_plugin.preferences import ConfigSeen, TaskSeen
-from illume_plugin.store.dialect import insert_or_ignore
-from illume_plugin.store.tables import projects, tasks
+from illume_plugin.store.dialect import alone, insert_or_ignore
+from illume_plugin.store.tables import projects, tasks, trials
 from illume_plugin.types import BASE_VERSION, Project
 
 
@@ -49,20 +49,24 @@ def see_config(conn: Connection, seen: ConfigSeen) -> None:
     )
 
 
-def get(conn: Connection, project_id: int) -> Project:
+def get(conn: Connection, project_id: int, *, lock: bool = False) -> Project:
     """The project.
+
+    Args:
+        lock: nobody else changes its row, its active version above all, before the transaction ends.
 
     Raises:
         NotFoundError: the project was never connected.
     """
-    row = conn.execute(select(projects).where(projects.c.project_id == project_id)).one_or_none()
+    query = _known().where(projects.c.project_id == project_id)
+    row = conn.execute(query.with_for_update(of=projects) if lock else query).one_or_none()
     if row is None:
         raise NotFoundError(
             f"Project {project_id} is not connected.",
             why="Nothing is known of its labelling configuration.",
             todo=f"Run: illume connect --project {project_id}",
         )
-    return Project(row.project_id, row.title, row.label_config, row.active_version)
+    return _read(row)
 
 
 def find(conn: Connection, project_id: int) -> Project | None:
@@ -75,8 +79,17 @@ def find(conn: Connection, project_id: int) -> Project | None:
 
 def every(conn: Connection) -> list[Project]:
     """All connected projects, oldest first."""
-    rows = conn.execute(select(projects).order_by(projects.c.project_id))
-    return [Project(row.project_id, row.title, row.label_config, row.active_version) for row in rows]
+    return [_read(row) for row in conn.execute(_known().order_by(projects.c.project_id))]
+
+
+def _known() -> Select[Any]:
+    """Projects, each with the version on trial in it."""
+    on_trial = and_(trials.c.project_id == projects.c.project_id, trials.c.ended_at.is_(None))
+    return select(projects, trials.c.challenger).outerjoin(trials, on_trial)
+
+
+def _read(row: Row[Any]) -> Project:
+    return Project(row.project_id, row.title, row.label_config, row.active_version, row.challenger)
 
 
 def see_task(conn: Connection, seen: TaskSeen) -> None:
@@ -110,6 +123,7 @@ def put_tasks(conn: Connection, project_id: int, rows: Iterable[tuple[int, Mappi
 
 def delete_task(conn: Connection, project_id: int, task_id: int) -> None:
     """Remember that a task is gone, whether or not it was known."""
+    alone(conn, f"annotations of project {project_id}")
     key = {"project_id": project_id, "task_id": task_id}
     gone = {"data": {}, "deleted": True}
     conn.execute(insert_or_ignore(conn, tasks).values(**key, **gone, updated_at="", digest=""))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from illume_plugin.errors import ConflictError, NotFoundError
 from illume_plugin.store import projects
@@ -16,6 +15,7 @@ from illume_plugin.types import Run, RunState
 
 #: A run whose worker has not been heard of for so long belongs to whoever claims it, seconds.
 LEASE_S = 60.0
+_TRIGGER_LENGTH = 64
 
 
 def enqueue(
@@ -32,13 +32,13 @@ def enqueue(
     Raises:
         NotFoundError: the project is not connected.
     """
-    parent = projects.get(conn, project_id).active_version
+    parent = projects.get(conn, project_id, lock=True).active_version
     live = live_run(conn, project_id)
     if live is not None:
         return live.run_id, False
     values = {
         "project_id": project_id,
-        "trigger": trigger,
+        "trigger": trigger[:_TRIGGER_LENGTH],
         "state": RunState.QUEUED.value,
         "created_at": now,
         "parent": parent,
@@ -47,16 +47,7 @@ def enqueue(
         "cancel_requested": False,
         "without_deleted": without_deleted,
     }
-    try:
-        with conn.begin_nested():
-            run_id = conn.execute(insert(runs).values(**values).returning(runs.c.run_id)).scalar_one()
-    except IntegrityError:
-        # another process was faster; the unique index let only one of us through
-        live = live_run(conn, project_id)
-        if live is None:
-            raise
-        return live.run_id, False
-    return int(run_id), True
+    return int(conn.execute(insert(runs).values(**values).returning(runs.c.run_id)).scalar_one()), True
 
 
 def claim(conn: Connection, *, owner: str, now: float) -> Run | None:
@@ -161,7 +152,7 @@ def request_cancel(conn: Connection, run_id: int, *, now: float) -> Run:
         NotFoundError: there is no such run.
         ConflictError: the run is over.
     """
-    run = get(conn, run_id)
+    run = get(conn, run_id, lock=True)
     if run.state not in (RunState.QUEUED, RunState.RUNNING):
         raise ConflictError(
             f"Run {run_id} is over ({run.state.value}).", why="Only a live run can be cancelled."
@@ -181,6 +172,8 @@ def resume(conn: Connection, run_id: int) -> Run:
         ConflictError: it is not over, it ended well, or another run of its project is live.
     """
     run = get(conn, run_id)
+    projects.get(conn, run.project_id, lock=True)
+    run = get(conn, run_id, lock=True)
     if run.state not in (RunState.CANCELLED, RunState.FAILED):
         raise ConflictError(
             f"Run {run_id} is {run.state.value}.", why="Only a failed or cancelled run can be resumed."
@@ -201,13 +194,17 @@ def cancel_requested(conn: Connection, run_id: int) -> bool:
     return bool(conn.execute(select(runs.c.cancel_requested).filter_by(run_id=run_id)).scalar_one_or_none())
 
 
-def get(conn: Connection, run_id: int) -> Run:
+def get(conn: Connection, run_id: int, *, lock: bool = False) -> Run:
     """The run.
+
+    Args:
+        lock: nobody else changes its row before the transaction ends.
 
     Raises:
         NotFoundError: there is no such run.
     """
-    row = conn.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+    query = select(runs).where(runs.c.run_id == run_id)
+    row = conn.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFoundError(f"There is no run {run_id}.", todo="See: illume runs")
     return _read(row)

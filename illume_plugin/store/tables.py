@@ -11,11 +11,12 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    Text,
     false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+from illume_plugin.store.dialect import StorableText as Text
 
 metadata = MetaData()
 
@@ -25,6 +26,8 @@ JsonType = JSON().with_variant(JSONB, "postgresql")
 
 #: States of a run that is not over; at most one such run per project.
 LIVE_RUN = text("state IN ('queued', 'running')")
+#: A trial that is not over; at most one per project.
+OPEN_TRIAL = text("ended_at IS NULL")
 
 projects = Table(
     "projects",
@@ -107,6 +110,8 @@ preferences = Table(
     Column("before", Text, nullable=False, server_default=""),
     Column("refinement", Text, nullable=False, server_default=""),
     Column("turn", Integer, nullable=False, server_default="1"),
+    # the other adapter that wrote the same text; NULL but for texts of a trial that both wrote
+    Column("shared_with", String(64)),
     Index("preferences_by_annotation", "project_id", "annotation_id"),
     Index("preferences_by_time", "project_id", "noted_at"),
 )
@@ -218,6 +223,31 @@ retirements = Table(
     Column("who", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("retired_at", Float, nullable=False),
+)
+
+# versions that people compare with the active one, blind; the figures of a trial are kept when it ends
+trials = Table(
+    "trials",
+    metadata,
+    Column("trial_id", BigId, primary_key=True, autoincrement=True),
+    Column("project_id", BigInteger, nullable=False),
+    Column("active", String(16), nullable=False),
+    Column("challenger", String(16), nullable=False),
+    Column("alpha", Float, nullable=False),
+    Column("most_tasks", Integer, nullable=False),
+    # annotations up to this one were there before the trial
+    Column("after_annotation", BigInteger, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("started_by", Text, nullable=False),
+    Column("ended_at", Float),
+    Column("ended_by", Text, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("report", JsonType, nullable=False),
+    Index(
+        "one_open_trial", "project_id", unique=True, sqlite_where=OPEN_TRIAL, postgresql_where=OPEN_TRIAL
+    ),
+    Index("trials_by_project", "project_id", "trial_id"),
 )
 
 leases = Table(

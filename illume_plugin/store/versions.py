@@ -6,7 +6,7 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy import delete as sql_delete
 
 from illume_plugin.errors import ConflictError
-from illume_plugin.store import projects
+from illume_plugin.store import projects, trials
 from illume_plugin.store.dialect import insert_or_ignore
 from illume_plugin.store.tables import projects as projects_table
 from illume_plugin.store.tables import retirements, switches
@@ -18,6 +18,8 @@ def switch(
 ) -> str:
     """Make `to_version` the active one and log it; returns the version that was active before.
 
+    A trial that is still open ends: what it compared with serves no more.
+
     Args:
         who: the person, or what switches by itself, such as `run 7`.
 
@@ -25,10 +27,12 @@ def switch(
         NotFoundError: the project is not connected.
         ConflictError: the version is retired.
     """
+    before = projects.get(conn, project_id, lock=True).active_version
     refuse_retired(conn, project_id, to_version)
-    before = projects.get(conn, project_id).active_version
     if before == to_version:
         return before
+    told = f"{to_version} came to serve: {reason}"
+    trials.stop(conn, project_id, who=who, reason=told, now=now)
     conn.execute(
         insert(switches).values(
             project_id=project_id,
@@ -76,11 +80,14 @@ def retire(
 ) -> Retirement:
     """Let a version never serve again; retiring it once more keeps the first reason.
 
+    If it is on trial, the trial ends.
+
     Raises:
         ConflictError: it serves now, or it is the base model.
         NotFoundError: the project is not connected.
     """
-    if version == projects.get(conn, project_id).active_version:
+    project = projects.get(conn, project_id, lock=True)
+    if version == project.active_version:
         raise ConflictError(
             f"{version} serves project {project_id}; it cannot be retired.",
             todo="Promote another version first, or go back: illume rollback",
@@ -90,6 +97,8 @@ def retire(
             f"{BASE_VERSION} is the base model; it cannot be retired.",
             why="It is what is left to go back to when every adapter is gone.",
         )
+    if version == project.challenger:
+        trials.stop(conn, project_id, who=who, reason=f"{version} was retired: {reason}", now=now)
     conn.execute(
         insert_or_ignore(conn, retirements).values(
             project_id=project_id, version=version, who=who, reason=reason, retired_at=now

@@ -149,6 +149,18 @@ def test_a_switch_between_uses_is_seen(base: BaseModel, tmp_path: Path) -> None:
     assert torch.equal(logits(base, "a1"), one)
 
 
+def test_an_adapter_that_is_used_while_it_is_trained_drops_nothing_out(
+    base: BaseModel, tmp_path: Path
+) -> None:
+    """As when an epoch is scored: the figure must not depend on where the training's noise has come to."""
+    base.adapters.load("a", written(base, tmp_path / "1", 1, lora_dropout=0.5))
+    still = logits(base, "a")
+    with base.adapters.training("a") as model:
+        for _ in range(2):  # the second time the adapter is known to be on
+            model.train()
+            assert torch.equal(logits(base, "a"), still)
+
+
 def test_the_direct_way_says_no_before_it_changes_anything(base: BaseModel, tmp_path: Path) -> None:
     base.adapters.load("good", written(base, tmp_path / "1", 1))
     with base.adapters.using("good") as model:

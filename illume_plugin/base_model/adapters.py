@@ -55,6 +55,8 @@ class Adapters:
             ModelError: no adapter of that name is loaded.
         """
         with self._lock:
+            if self._model.training:  # an epoch is scored between two steps, and dropout would be noise
+                self._model.eval()
             if name is None and not self.names:
                 yield self._model
             elif name is None:

@@ -97,7 +97,10 @@ results: .venv/.installed
 	  --arms loop,supervised-all,supervised-matched,supervised-tenth
 	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-small.json \
 	  --arms loop,noise-10,noise-20,majority,agreement,no-signal
-	@$(BIN)/python benchmarks/quality_page.py results/quality.json results/quality-small.json
+	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-objectives.json --seeds 0,1,2 \
+	  --arms only-illume,with-dpo,with-kto,with-dress,with-contrast,with-all
+	@$(BIN)/python benchmarks/quality_page.py results/quality.json results/quality-small.json \
+	  results/quality-objectives.json
 
 clean:
 	rm -rf .venv .venv-labelstudio .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 import click
+from claims import OBJECTIVES
 
 from backend.simulate.curve import Series, curve
 from illume_plugin.intervals import of_mean
@@ -38,6 +39,17 @@ ARMS = {
     "with-contrast": "the same and C3L's contrast",
     "with-all": "the same and all of these",
 }
+#: Arms that have a line in a chapter's picture, with its name there.
+LINES = {
+    "loop": "no wrong ticks",
+    "noise-10": "10 % wrong",
+    "noise-20": "20 % wrong",
+    "only-illume": "ILLUME's loss",
+    "with-dpo": "+ DPO",
+    "with-all": "+ all",
+}
+#: More would hide each other.
+MOST_LINES = 3
 Outcomes = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -60,7 +72,7 @@ def _chapter(found: Mapping[str, Any]) -> list[str]:
     outcomes = _by_arm(work["outcomes"])
     figures = {name: figure for name, figure in found.items() if name != "work"}
     return [
-        f"## Size `{work['size']}`",
+        f"## Size `{work['size']}`" + (", objectives" if _of_objectives(found) else ""),
         _setting(work),
         f"![fit rate by iteration]({picture_name(found)})",
         "### Goals",
@@ -76,13 +88,16 @@ def _chapter(found: Mapping[str, Any]) -> list[str]:
 
 def picture_name(found: Mapping[str, Any]) -> str:
     """File of a chapter's picture."""
-    return f"results-{found['work']['size']}.svg"
+    return f"results-{found['work']['size']}{'-objectives' if _of_objectives(found) else ''}.svg"
+
+
+def _of_objectives(found: Mapping[str, Any]) -> bool:
+    return all(one["arm"] in OBJECTIVES for one in found["work"]["outcomes"])
 
 
 def picture(outcomes: Outcomes) -> str:
-    """Mean fit rate by iteration of the loop without and with wrong ticks."""
-    wanted = [("loop", "no wrong ticks"), ("noise-10", "10 % wrong"), ("noise-20", "20 % wrong")]
-    there = [(arm, name) for arm, name in wanted if outcomes.get(arm)]
+    """Mean fit rate by iteration of the loops that are compared."""
+    there = [(arm, name) for arm, name in LINES.items() if outcomes.get(arm)][:MOST_LINES]
     rounds = max(len(one["fit_rate"]) for arm, _ in there for one in outcomes[arm])
     lines = [
         Series(name, [_clipped(_at(outcomes[arm], number)) for number in range(rounds)])

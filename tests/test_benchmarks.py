@@ -103,6 +103,22 @@ def test_the_page_is_written_from_the_json_alone(tmp_path: Path, seeds: tuple[in
     assert (tmp_path / "docs" / "results-small.svg").read_text().startswith("<svg")
 
 
+def test_objectives_have_a_chapter_and_a_picture_of_their_own(tmp_path: Path) -> None:
+    arms = {arm: found for arm, found in everything(0).items() if arm in claims.OBJECTIVES}
+    files = [tmp_path / "all.json", tmp_path / "objectives.json"]
+    for path, found in zip(files, [everything(0), arms], strict=True):
+        path.write_text(json.dumps(quality.report("small", found), allow_nan=False))
+    done = CliRunner().invoke(quality_page.main, [*map(str, files), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "results.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## Size `small`", "## Size `small`, objectives",
+    ]  # fmt: skip
+    assert "the same and DPO" in page.split("objectives")[1]
+    assert "+ DPO" in (tmp_path / "results-small-objectives.svg").read_text()
+    assert "+ DPO" not in (tmp_path / "results-small.svg").read_text()
+
+
 def test_every_arm_differs_from_the_loop_in_what_its_name_says() -> None:
     loop = claims.options_of("loop", claims.FULL, 3)
     assert loop.seed == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from transformers import TrainerCallback
@@ -16,9 +16,10 @@ Progress = Callable[[int, int, float, float], None]
 #: Called just before: `objective/figure` -> value of the step, such as "dpo/loss" and "dpo/margin".
 Figured = Callable[[Mapping[str, float]], None]
 
-#: Steps whose mean loss is compared with that of the first ones; no run shorter than three times as many
-#: is judged.
-WINDOW = 5
+#: Steps whose median loss is compared with that of the first ones: a tenth of the run, within these bounds.
+#: Single steps say little, their loss hangs on which tasks they have. No run is judged before three times as
+#: many steps.
+WINDOW = (5, 20)
 #: What a loss may grow in any case, nats: one near 0 may be several times as high and still small.
 SLACK = 0.5
 
@@ -77,7 +78,7 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]
     """Ends a run whose loss grows instead of falling.
 
     Args:
-        limit: how many times the first steps' mean loss the last steps' may be; 0: whatever.
+        limit: how many times the first steps' median loss the last steps' may be; 0: whatever.
     """
 
     def __init__(self, limit: float) -> None:
@@ -90,13 +91,14 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]
             RunError: the loss diverges.
         """
         told = state.log_history
-        if not self._limit or len(told) < 3 * WINDOW or "loss" not in told[-1]:
+        window = min(max(state.max_steps // 10, WINDOW[0]), WINDOW[1])
+        if not self._limit or len(told) < 3 * window or "loss" not in told[-1]:
             return
-        first = fmean(each["loss"] for each in told[:WINDOW])
-        last = fmean(each["loss"] for each in told[-WINDOW:])
+        first = median(each["loss"] for each in told[:window])
+        last = median(each["loss"] for each in told[-window:])
         if last > self._limit * first + SLACK:
             raise RunError(
-                f"The loss diverges: {first:.3g} in the first {WINDOW} steps, {last:.3g} in the last {WINDOW}"
+                f"The loss diverges: {first:.3g} in the first {window} steps, {last:.3g} in the last {window}"
                 f" of {state.global_step} (more than {self._limit:g} times as much).",
                 why="The adapter would be worse than the one before; it is thrown away.",
                 todo="Train again with a smaller learning_rate; the setting divergence is the limit.",

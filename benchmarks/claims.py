@@ -38,11 +38,11 @@ ONLY_ILLUME = "only-illume"
 _ALONE = {"dress": 0.0, "dpo": 0.0}
 OBJECTIVES: Mapping[str, Mapping[str, float]] = {
     ONLY_ILLUME: _ALONE,
-    "with-dpo": {**_ALONE, "dpo": 1.0},
-    "with-kto": {**_ALONE, "kto": 1.0},
+    "with-dpo": {**_ALONE, "dpo": 0.1},
+    "with-kto": {**_ALONE, "kto": 0.1},
     "with-dress": {**_ALONE, "dress": 1.0},
     "with-contrast": {**_ALONE, "contrast": 0.1},
-    "with-all": {"dress": 1.0, "dpo": 1.0, "kto": 1.0, "contrast": 0.1},
+    "with-all": {"dress": 1.0, "dpo": 0.1, "kto": 0.1, "contrast": 0.1},
 }
 ARMS = (*CLAIMED, *OBJECTIVES)
 

@@ -36,8 +36,8 @@ ILLUME = {"illume": 1.0}
     [
         ({}, {}, ILLUME),
         ({}, {"pairs": (PAIR,) * 199}, ILLUME),
-        ({}, {"pairs": (PAIR,) * 200}, ILLUME | {"dpo": 1.0}),
-        ({"pairs_needed": 2}, {"pairs": (PAIR,) * 2}, ILLUME | {"dpo": 1.0}),
+        ({}, {"pairs": (PAIR,) * 200}, ILLUME | {"dpo": 0.1}),
+        ({"pairs_needed": 2}, {"pairs": (PAIR,) * 2}, ILLUME | {"dpo": 0.1}),
         ({"dpo": 0.5}, {"pairs": (PAIR,)}, ILLUME | {"dpo": 0.5}),
         ({"dpo": 0.5}, {}, ILLUME),
         ({"dpo": 0}, {"pairs": (PAIR,) * 200}, ILLUME),

@@ -15,7 +15,7 @@ COPY illume_plugin illume_plugin
 COPY label_config label_config
 # label-studio-ml without its pins: they hold Flask 1.1 and Jinja2 3.0 (docs/adr/0001)
 RUN pip install --no-cache-dir "$TORCH" \
- && pip install --no-cache-dir ".[ls-ml,postgresql]" \
+ && pip install --no-cache-dir ".[ls-ml,postgresql,s3]" \
  && pip install --no-cache-dir --no-deps label-studio-ml==1.0.9
 
 USER illume

@@ -4,7 +4,7 @@ BIN := .venv/bin
 LS := .venv-labelstudio/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: help install demo test test-fast lint format vllm-test screenshots bench bench-full bench-quality results clean browser
+.PHONY: help install demo test test-fast lint format vllm-test screenshots bench bench-full bench-quality results clean browser postgresql
 
 help:
 	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
@@ -48,13 +48,19 @@ browser:
 	    echo "== installing chromium for the browser tests"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 	  else echo "The browser tests need Chromium: install it, or name it: CHROMIUM=/path/to/chromium make $(MAKECMDGOALS)"; exit 1; fi; }
 
+postgresql:
+	@test "$$ILLUME_TEST_POSTGRESQL" = skip || command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "== installing PostgreSQL for the tests of the store"; apt-get update -qq && apt-get install -y -qq postgresql >/dev/null; \
+	  else echo "The tests of the store need PostgreSQL's server: install it, or leave them out: ILLUME_TEST_POSTGRESQL=skip make $(MAKECMDGOALS)"; exit 1; fi; }
+
 lint: .venv/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test-fast: lint
+test-fast: lint postgresql
 	@$(BIN)/pytest -q -n auto -m 'not torch and not live and not vllm'
 
 test: test-fast .venv-labelstudio/.installed browser

@@ -27,11 +27,16 @@ class TrainingChild:
 
     The child watches its stdin, which we hold open: when this process dies, however, the pipe closes and the
     child ends itself.
+
+    Args:
+        threads: of the processor; 0: torch decides.
+        lock: descriptor of the run's lock, which is then held until the child has ended, too.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, lock: int | None = None) -> None:
         self.folder = folder
         self.threads = threads
+        self.lock = lock
         self._progress: dict[str, Any] = {"stage": "starting"}
         self._losses = LossCurve()
 
@@ -54,6 +59,7 @@ class TrainingChild:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
+            pass_fds=() if self.lock is None else (self.lock,),
         )
         assert self._process.stdout is not None  # noqa: S101 - PIPE above
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from backend.reconcile import Reconciler
 from backend.service import Service
 from backend.settings import BASIC_USER, SECRET_HEADER
 from illume_plugin.errors import LabelConfigError, LabelStudioError
@@ -25,12 +26,19 @@ class Change:
 
 
 class Connector:
-    """Connects one Label Studio project to this backend."""
+    """Connects one Label Studio project to this backend.
 
-    def __init__(self, service: Service, label_studio: LabelStudio, project_id: int) -> None:
+    Args:
+        annotations: take in the annotations that are there; without it they are left to their events.
+    """
+
+    def __init__(
+        self, service: Service, label_studio: LabelStudio, project_id: int, *, annotations: bool = True
+    ) -> None:
         self.service = service
         self.label_studio = label_studio
         self.project_id = project_id
+        self.annotations = annotations
         self.url = service.settings.backend_url
         self.secret = service.settings.shared_secret()
 
@@ -55,7 +63,7 @@ class Connector:
         yield from self._backend()
         yield from self._webhook()
         yield from self._model_version()
-        yield self._sweep(project)
+        yield self._read(project)
 
     def _label_config(self, project: ProjectInfo, wanted: str | None) -> Iterator[Change]:
         if wanted is not None and wanted.strip() != project.label_config.strip():
@@ -140,14 +148,18 @@ class Connector:
                 lambda: self.label_studio.set_model_version(self.project_id, title),
             )
 
-    def _sweep(self, project: ProjectInfo) -> Change:
-        def sweep() -> int:
-            rows = [(task.task_id, task.data) for task in self.label_studio.tasks(self.project_id)]
-            with self.service.store.write() as conn:
-                projects.put_tasks(conn, self.project_id, rows)
-            return len(rows)
+    def _read(self, project: ProjectInfo) -> Change:
+        if not self.annotations:
+            return Change(f"read the project's {project.task_number} tasks", self._read_tasks)
+        return Change(
+            f"read the project's {project.task_number} tasks and the annotations that are there",
+            lambda: Reconciler(self.service, self.label_studio, self.project_id).round(),
+        )
 
-        return Change(f"read the project's {project.task_number} tasks", sweep)
+    def _read_tasks(self) -> None:
+        rows = [(task.task_id, task.data) for task in self.label_studio.tasks(self.project_id)]
+        with self.service.store.write() as conn:
+            projects.put_tasks(conn, self.project_id, rows)
 
 
 def check_reachable(label_studio: LabelStudio, project_id: int, url: str) -> None:

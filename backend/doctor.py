@@ -13,10 +13,15 @@ from backend.service import Service
 from backend.settings import SECRET_HEADER, Settings
 from illume_plugin.errors import IllumeError, LabelStudioError, SettingsError
 from illume_plugin.labelstudio import LabelStudio
-from illume_plugin.store import candidates, events, judgements, projects
+from illume_plugin.store import candidates, events, judgements, projects, reconciliations
+from illume_plugin.store.dialect import clock_of
 from illume_plugin.types import Project
 
 HEALTH_TIMEOUT_S = 3.0
+#: A round of reconciliation that is so late is worth a word, seconds.
+LATE_S = 300.0
+#: A lease of a minute leaves room for so much, seconds.
+CLOCKS_DIFFER_S = 10.0
 
 
 class Outcome(StrEnum):
@@ -45,6 +50,8 @@ def examine(service: Service, *, model: bool = True) -> Iterator[Check]:
     """
     settings = service.settings
     yield _backend_answers(settings)
+    yield _database(service)
+    yield _adapters(service)
     if model:
         yield _model(service)
     if service.label_studio is None:
@@ -94,6 +101,34 @@ def _backend_answers(settings: Settings) -> Check:
             "another program may hold the port: choose another one with ILLUME_PORT and ILLUME_BACKEND_URL",
         )
     return Check("backend", Outcome.OK, f"answers at {settings.backend_url}")
+
+
+def _database(service: Service) -> Check:
+    """Leases are times: with clocks that differ a worker takes over what another one still works at."""
+    with service.store.read() as conn:
+        theirs = clock_of(conn)
+    where = service.store.url.render_as_string()
+    ahead = service.clock() - theirs if theirs is not None else 0.0
+    if abs(ahead) < CLOCKS_DIFFER_S:
+        return Check("database", Outcome.OK, where)
+    return Check(
+        "database",
+        Outcome.FAILED,
+        f"this machine's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of {where}",
+        "synchronise the clocks of all machines (NTP)",
+    )
+
+
+def _adapters(service: Service) -> Check:
+    """Whether versions can be written, read and removed where they are kept."""
+    store = service.registry.store
+    try:
+        caution = store.try_out()
+    except IllumeError as error:
+        return _failure("adapters", error)
+    here = str(store.root.absolute())
+    detail = f"kept in {store.address}" + (f", copies in {here}" if here != store.address else "")
+    return Check("adapters", Outcome.WARNING if caution else Outcome.OK, detail, caution)
 
 
 def _model(service: Service) -> Check:
@@ -146,6 +181,7 @@ def _project(service: Service, label_studio: LabelStudio, project: Project) -> I
         )
     yield from _backend_registered(service, label_studio, project, found.model_version, again)
     yield _webhook(service, label_studio, project, again)
+    yield _in_step(service, project)
     yield _picture(service, project)
     yield _progress(service, project)
 
@@ -207,6 +243,27 @@ def _webhook(service: Service, label_studio: LabelStudio, project: Project, agai
     return Check(name, Outcome.OK, f"sends events to {address} with the secret")
 
 
+def _in_step(service: Service, project: Project) -> Check:
+    """When Label Studio was last asked what changed."""
+    name = f"project {project.project_id}: in step"
+    with service.store.read() as conn:
+        known = reconciliations.find(conn, project.project_id)
+    if known is not None and known.problem:
+        detail = f"Label Studio could not be asked what changed ({known.attempts} tries): {known.problem}"
+        return Check(
+            name, Outcome.FAILED, detail, f"mend that, then: illume sync --project {project.project_id}"
+        )
+    if known is None or known.checked_at is None:
+        return Check(name, Outcome.WARNING, "Label Studio was never asked what it holds", "illume worker")
+    ago = service.clock() - known.checked_at
+    detail = (
+        f"Label Studio was asked {ago:.0f} s ago; {known.found} changes were found that no event had told"
+    )
+    if ago > LATE_S + service.settings.reconcile_every_s:
+        return Check(name, Outcome.WARNING, detail, "the worker does it: illume worker; or once: illume sync")
+    return Check(name, Outcome.OK, detail)
+
+
 def _picture(service: Service, project: Project) -> Check:
     name = f"project {project.project_id}: picture"
     with service.store.read() as conn:
@@ -224,7 +281,7 @@ def _picture(service: Service, project: Project) -> Check:
 
 
 def _progress(service: Service, project: Project) -> Check:
-    key = {"version": project.active_version, "plan": service.plan.hash}
+    key = {"version": project.active_version, "plan": service.sampler.key(project)}
     with service.store.read() as conn:
         tasks = projects.count_tasks(conn, project.project_id)
         sampled, pushed = candidates.count(conn, project.project_id, **key)

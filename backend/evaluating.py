@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from importlib.metadata import version as version_of
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from backend.retrain import snapshot
@@ -16,6 +18,8 @@ from illume_plugin.errors import BadRequestError, ImageError
 from illume_plugin.evaluated import metrics_of
 from illume_plugin.evaluation_documents import EvaluationDocument, EvaluationDocuments, hash_of
 from illume_plugin.fit_rate import TaskSums, fit_rate
+from illume_plugin.images import pin
+from illume_plugin.quantization import Quantization
 from illume_plugin.store import judgements
 from illume_plugin.types import BASE_VERSION, JudgedTask, Metric, Origin, Task, Verdict
 
@@ -70,24 +74,25 @@ class Evaluator:
         from illume_plugin.evaluation import evaluate_tasks
 
         settings = self._service.settings
-        folder = None if version == BASE_VERSION else self._folder(version)
-        tasks, images = self._with_pictures()
-        base = load_base_model(
-            base_model_source(settings),
-            device=settings.device,
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-        )
-        if folder:
-            base.adapters.load(version, folder)
-        found = evaluate_tasks(
-            base,
-            version if folder else None,
-            tasks,
-            images,
-            extent=self._extent,
-            progress=lambda done, total: self._progress(version, done, total),
-        )
+        with self._folder(version) as folder, TemporaryDirectory(prefix="illume-evaluating-") as pinned:
+            tasks, images = self._with_pictures(Path(pinned))
+            base = load_base_model(
+                base_model_source(settings),
+                device=settings.device,
+                dtype=settings.dtype,
+                quantization=settings.quantization,
+                trust_remote_code=settings.trust_remote_code,
+            )
+            if folder:
+                base.adapters.load(version, folder)
+            found = evaluate_tasks(
+                base,
+                version if folder else None,
+                tasks,
+                images,
+                extent=self._extent,
+                progress=lambda done, total: self._progress(version, done, total),
+            )
         metrics, outcomes = metrics_of(found, seed=self._extent.seed)
         document = EvaluationDocument(
             project_id=self._project_id,
@@ -110,24 +115,28 @@ class Evaluator:
         from illume_plugin.evaluation import DRAWS
 
         settings = self._service.settings
+        quantised = settings.quantization is not Quantization.NONE  # else as in documents from before
         return {
             "extent": asdict(self._extent),
             "draws": DRAWS.hash,
             "held_out_fraction": settings.held_out_fraction,
             "base_model": settings.base_model,
             "dtype": settings.dtype,
+            **({"quantization": settings.quantization.value} if quantised else {}),
         }
 
-    def _folder(self, version: str) -> Path:
-        self._service.registry.verify(self._project_id, version)
-        return self._service.registry.folder(self._project_id, version)
+    def _folder(self, version: str) -> AbstractContextManager[Path | None]:
+        if version == BASE_VERSION:
+            return nullcontext()
+        return self._service.registry.hold(self._project_id, version)
 
-    def _with_pictures(self) -> tuple[Sequence[JudgedTask], dict[str, Path]]:
+    def _with_pictures(self, pinned: Path) -> tuple[Sequence[JudgedTask], dict[str, Path]]:
+        """Held-out tasks whose picture can be had, and these: the cache may drop one before it is read."""
         tasks, images = [], {}
         for task in self.held_out:
             wanted = Task(self._project_id, task.task_id, task.image, task.question, task.answer)
             try:
-                images[task.image] = self._service.images.fetch(wanted)
+                images[task.image] = pin(self._service.images.fetch(wanted), pinned)
             except ImageError as error:
                 log.warning("evaluated without task %d: %s", task.task_id, error)
                 continue
@@ -145,7 +154,7 @@ class Evaluator:
             preferences = judgements.preferences_in(conn, self._project_id)
         shown: dict[int, list[bool]] = {}
         for one in preferences:
-            if one.version == version and one.origin is Origin.CANDIDATE:
+            if version in (one.version, one.shared_with) and one.origin is Origin.CANDIDATE:
                 shown.setdefault(one.annotation_id, []).append(one.verdict is Verdict.FITS)
         sums = TaskSums.of((len(ticks), sum(ticks)) for ticks in shown.values())
         return {"fit_rate": fit_rate(sums)} if sums.shown else {}

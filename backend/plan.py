@@ -11,6 +11,7 @@ from backend.service import Service
 from illume_plugin.errors import ModelError
 from illume_plugin.store import runs
 from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.content_weights import LEAST, MOST, ContentWeights
 from illume_plugin.training.estimate import Estimate, Pace, Work, from_past, from_shape
 from illume_plugin.training.shape import model_shape
 from illume_plugin.types import TrainingSet
@@ -32,9 +33,22 @@ def sentences(training_set: TrainingSet, work: Work, config: TrainConfig) -> Ite
     yield f"Objectives: {_listed(work.records) or 'none'}."
     if work.sources:
         yield f"Preference pairs by what they rest on: {_listed(work.sources)}."
+    if work.negatives:
+        yield f"Up to {work.negatives} more pairs are made to be wrong, for tasks where every rationale fits."
+    if work.content:
+        yield _weighed(work.content)
     yield (
         f"{work.texts} texts an epoch, {config.epochs} epochs of about {config.batch_size} texts a step: "
         f"about {work.steps} steps."
+    )
+
+
+def _weighed(content: ContentWeights) -> str:
+    if not content.median:
+        return "Rationales are not weighed by content: none of them has an i2c (ILLUME_SCORE_BLIND)."
+    return (
+        f"Rationales count by what they owe to the picture, i2c over its median {content.median:.3g}, from "
+        f"{LEAST:g} to {MOST:g} times: {content.known} of {content.accepted} have one."
     )
 
 
@@ -56,15 +70,23 @@ def _estimate(service: Service, work: Work, config: TrainConfig) -> Estimate:
     stored = 4 if device == "cpu" else max(1, round(shape.stored / shape.parameters))
     kind = "float32" if config.precision == "fp32" else service.settings.dtype
     width = {"float32": 4, "bfloat16": 2, "float16": 2}.get(kind, stored)
-    return from_shape(work, config, shape, weight_bytes=width, speed=lambda: measured_speed(device, width))
+    return from_shape(
+        work,
+        config,
+        shape,
+        weight_bytes=width,
+        quantization=service.settings.quantization,
+        speed=lambda: measured_speed(device, width),
+    )
 
 
 def _past(service: Service) -> Pace | None:
-    """What the newest run with this base model needed."""
+    """What the newest run with this base model, in as few bits, needed."""
+    wanted = service.settings.base_model, service.settings.quantization
     with service.store.read() as conn:
         recent = runs.recent(conn, limit=_RUNS)
     paces = (Pace.of(run.report) for run in recent)
-    return next((pace for pace in paces if pace and pace.base_model == service.settings.base_model), None)
+    return next((pace for pace in paces if pace and (pace.base_model, pace.quantization) == wanted), None)
 
 
 def _device(service: Service) -> str:

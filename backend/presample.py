@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from backend import trials
+from backend.leasing import leased
 from backend.scheduling import Priority
 from backend.service import Service
 from illume_plugin.errors import IllumeError, UnavailableError
+from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.store import candidates
 from illume_plugin.types import CandidateSet, Project
 
@@ -23,13 +26,16 @@ PUSH_LIMIT = 2000
 
 
 def waiting(service: Service, project: Project, *, limit: int | None = None) -> dict[int, dict[str, Any]]:
-    """Data of the tasks that nobody has judged and that have no candidates of the active version, by id."""
+    """Data of the tasks that nobody has judged and that lack candidates of the active version, by id.
+
+    During a trial: that lack candidates of both versions.
+    """
     with service.store.read() as conn:
         return candidates.waiting(
             conn,
             project.project_id,
             version=project.active_version,
-            plan=service.plan.hash,
+            plan=service.sampler.key(project),
             now=service.clock(),
             limit=limit,
         )
@@ -42,7 +48,13 @@ def sample_ahead(
     data = waiting(service, project, limit=limit)
     if not data:
         return 0
-    sampled = service.scheduler.sample(project, data, priority=Priority.AHEAD, gone=stop)
+    try:
+        for version in project.adapters:
+            service.engine.adapters.prepare(project.project_id, version)
+        sampled = service.scheduler.sample(project, data, priority=Priority.AHEAD, gone=stop)
+    except IllumeError:
+        trials.stop_if_broken(service, project)  # the next round goes on without it
+        raise
     tried = {i: p for i, p in sampled.problems.items() if not isinstance(p, UnavailableError)}
     for task_id, problem in tried.items():
         log.warning("project %d, task %d: %s", project.project_id, task_id, problem)
@@ -51,7 +63,7 @@ def sample_ahead(
 
 def unpushed(service: Service, project: Project) -> list[CandidateSet]:
     """Candidate sets of unjudged tasks that Label Studio has not been given, at most PUSH_LIMIT."""
-    key = {"version": project.active_version, "plan": service.plan.hash}
+    key = {"version": project.active_version, "plan": service.sampler.key(project)}
     with service.store.read() as conn:
         return candidates.unpushed(conn, project.project_id, limit=PUSH_LIMIT, **key)
 
@@ -59,15 +71,23 @@ def unpushed(service: Service, project: Project) -> list[CandidateSet]:
 def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
     """Push candidate sets that Label Studio does not have; returns how many.
 
+    One process at a time pushes for a project: Label Studio keeps what it is given twice.
+
     Args:
         everything: push what there is, however little; else only from PUSH_MANY on.
     """
     if service.label_studio is None:
         return 0
-    key = {"version": project.active_version, "plan": service.plan.hash}
-    sets = unpushed(service, project)
-    if not sets or (len(sets) < PUSH_MANY and not everything):
+    count = len(unpushed(service, project))
+    if not count or (count < PUSH_MANY and not everything):
         return 0
+    with leased(service, f"push {project.project_id}") as ours:
+        return _push(service, service.label_studio, project) if ours else 0
+
+
+def _push(service: Service, label_studio: LabelStudio, project: Project) -> int:
+    key = {"version": project.active_version, "plan": service.sampler.key(project)}
+    sets = unpushed(service, project)
     predictions = []
     for one in sets:
         prediction = service.prediction(project, one)
@@ -76,7 +96,7 @@ def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
             continue
         predictions.append({"task": one.task_id, **prediction})
     started = time.monotonic()
-    service.label_studio.push_predictions(project.project_id, predictions)
+    label_studio.push_predictions(project.project_id, predictions)
     with service.store.write() as conn:
         candidates.mark_pushed(
             conn, project.project_id, [one.task_id for one in sets], now=service.clock(), **key

@@ -9,24 +9,29 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from backend import trials
 from backend.child import TrainingChild
+from backend.held_run import HEARTBEAT_S, HeldRun, StoppingError
 from backend.sampling import base_model_source
 from backend.service import Service
 from backend.settings import Settings
 from backend.versions import clean_parent
 from illume_plugin.dataset import build_training_set, content_of
-from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError
+from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError, UnavailableError
 from illume_plugin.examples import ObjectiveName
 from illume_plugin.gate import decide
 from illume_plugin.gate_policy import GatePolicy
+from illume_plugin.images import pin
 from illume_plugin.label_config import parse_label_config, read_task
 from illume_plugin.lineage import Source, sources_of
-from illume_plugin.store import candidates, judgements, lineage, projects, runs, versions
+from illume_plugin.quantization import Quantization
+from illume_plugin.store import candidates, judgements, lineage, projects, runs
 from illume_plugin.training import readiness
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.estimate import Pace
@@ -58,24 +63,24 @@ log = logging.getLogger(__name__)
 
 #: Objectives that may learn from candidates which nobody has judged.
 _FROM_CANDIDATES = frozenset({ObjectiveName.DPO, ObjectiveName.CONTRAST})
-#: Seconds between two heartbeats of a run.
-HEARTBEAT_S = 1.0
+#: Within a run's folder: the pictures that it learns from.
+PICTURES_FOLDER = "pictures"
 
 
 def due(service: Service, project_id: int) -> bool:
-    """Whether so many preferences are new since the last run was asked for that another one is due."""
+    """Whether so many preferences are new since the last run was asked for that another one is due.
+
+    None is due during a trial: what it made would have to wait until people have decided.
+    """
     wanted = service.settings.train_after
     if not wanted:
         return False
     with service.store.read() as conn:
-        if runs.live_run(conn, project_id) is not None:
+        on_trial = projects.get(conn, project_id).challenger is not None
+        if on_trial or runs.live_run(conn, project_id) is not None:
             return False
         since = runs.last_created_at(conn, project_id)
         return judgements.count_preferences(conn, project_id, since=since) >= wanted
-
-
-class _StoppingError(Exception):
-    """This worker is being stopped; the run is to be taken up by the next one."""
 
 
 class Retrain:
@@ -94,14 +99,19 @@ class Retrain:
             run = runs.claim(conn, owner=self.owner, now=self.service.clock())
         if run is None:
             return None
+        held = HeldRun(self.service, run, owner=self.owner, stopping=lambda: self.stopping)
         try:
-            self._carry_out(run)
-        except _StoppingError:
+            with held.kept():
+                self._carry_out(held)
+        except StoppingError:
             with store.write() as conn:
                 runs.give_back(conn, run.run_id, owner=self.owner)
             log.info("run %d waits for the next worker", run.run_id)
         except ConflictError as error:
             log.warning("run %d: %s", run.run_id, error)
+        except UnavailableError as error:
+            # Nothing is wrong with the run: when its lease has run out it is taken up where it is.
+            log.warning("run %d waits: %s", run.run_id, error)
         except IllumeError as error:
             self._fail(run, str(error))
         except Exception as error:
@@ -118,7 +128,11 @@ class Retrain:
             reason = "cancelled" if cancelled else reason
             if self._can_go_on(run):
                 reason = f"{reason.rstrip('.')}. It can go on: illume train --resume {run.run_id}"
-            runs.finish(conn, run.run_id, state, owner=self.owner, now=self.service.clock(), error=reason)
+            try:
+                runs.finish(conn, run.run_id, state, owner=self.owner, now=self.service.clock(), error=reason)
+            except ConflictError as error:
+                log.warning("run %d: %s What went wrong here: %s", run.run_id, error, reason)
+                return
         log.error("run %d of project %d %s: %s", run.run_id, run.project_id, state.value, reason)
 
     def _can_go_on(self, run: Run) -> bool:
@@ -126,18 +140,21 @@ class Retrain:
         folder = run_folder(self.service.settings, run.run_id)
         return any((folder / CHECKPOINTS_FOLDER).glob("step-*")) and not (folder / ERROR_FILE).exists()
 
-    def _carry_out(self, run: Run) -> None:
+    def _carry_out(self, held: HeldRun) -> None:
+        run = held.run
         folder = run_folder(self.service.settings, run.run_id)
         policy = self.service.settings.gate_limits()  # before the hours of training, not after them
+        if policy.blind.enabled:
+            trials.refuse_single_row(self.service, run.project_id)
         meta = self._published(run)
         result = read_result(folder) if (folder / RESULT_FILE).is_file() else None
         if result is None:
-            spec = self._interrupted(run, folder) or self._begun(run, folder)
+            spec = self._interrupted(run, folder) or self._begun(held, folder)
             write_spec(folder, spec)
-            result = self._train(run, folder)
+            result = self._train(held, folder)
         decision = decide(result.active, result.challenger, policy)
         if meta is None:
-            meta = self._publish(run, result, decision, folder)
+            meta = self._publish(held, result, decision, folder)
         self._switch(run, meta, result, decision, policy)
         self._tidy(run)
 
@@ -176,47 +193,52 @@ class Retrain:
         found = self.service.registry.versions(run.project_id)
         return next((meta for meta in found if meta.config.get("run_id") == run.run_id), None)
 
-    def _snapshot(self, run: Run) -> tuple[TrainingSet, dict[str, Path]]:
+    def _snapshot(self, held: HeldRun) -> tuple[TrainingSet, dict[str, Path]]:
         """Freeze what there is to learn from, and fetch the pictures it needs.
 
         Raises:
             RunError: there is nothing to learn from; the reason is in it.
         """
         self.service.apply_events()
+        run = held.run
         without: set[int] = set()
         while True:
             training_set, sources = snapshot_with_sources(
                 self.service, run.project_id, without=without, objectives=self.config.objectives
             )
             refuse_unready(self.service, run.project_id, training_set, self.config.objectives)
-            pictures, lost = self._pictures(run, training_set)
+            pictures, lost = self._pictures(held, training_set)
             if not lost:
                 break
             without |= lost
-        self._keep(run, training_set, sources)
+        self._keep(held, training_set, sources)
         return training_set, pictures
 
-    def _keep(self, run: Run, training_set: TrainingSet, sources: Sequence[Source]) -> None:
+    def _keep(self, held: HeldRun, training_set: TrainingSet, sources: Sequence[Source]) -> None:
+        run = held.run
         content = content_of(training_set)
         clean = clean_parent(self.service, run.project_id) if run.without_deleted else None
         with self.service.store.write() as conn:
+            held.hold(conn)
             now = self.service.clock()
             parent = clean or projects.get(conn, run.project_id).active_version
             runs.keep_training_set(conn, training_set.content_hash, run.project_id, content, now=now)
             lineage.keep(conn, run.run_id, run.project_id, sources)
             runs.note(conn, run.run_id, training_set=training_set.content_hash, parent=parent)
 
-    def _begun(self, run: Run, folder: Path) -> RunSpec:
+    def _begun(self, held: HeldRun, folder: Path) -> RunSpec:
         """The run on what there is to learn from now, in an empty folder."""
-        training_set, pictures = self._snapshot(run)
+        run = held.run
+        shutil.rmtree(folder, ignore_errors=True)
+        training_set, pictures = self._snapshot(held)
         with self.service.store.read() as conn:
             parent = runs.get(conn, run.run_id).parent
         active = self._active(run)
-        shutil.rmtree(folder, ignore_errors=True)
         return RunSpec(
             base_model=base_model_source(self.service.settings),
             device=self.service.settings.device,
             dtype=self.service.settings.dtype,
+            quantization=self.service.settings.quantization,
             trust_remote_code=self.service.settings.trust_remote_code,
             parent_adapter=self._folder(run.project_id, parent),
             parent_version=parent,
@@ -227,13 +249,24 @@ class Retrain:
             config=self.config,
         )
 
-    def _train(self, run: Run, folder: Path) -> RunResult:
-        with TrainingChild(folder, threads=self.service.settings.torch_threads) as child:
+    def _train(self, held: HeldRun, folder: Path) -> RunResult:
+        with (
+            self._adapters(held.run.project_id, read_spec(folder)),
+            TrainingChild(folder, threads=self.service.settings.torch_threads, lock=held.lock) as child,
+        ):
             while child.running():
-                self._beat(run, child.progress())
+                held.beat(child.progress())
                 child.wait(HEARTBEAT_S)
-        self._beat(run, child.progress())
+        held.beat(child.progress())
         return child.result()
+
+    @contextmanager
+    def _adapters(self, project_id: int, spec: RunSpec) -> Iterator[None]:
+        """Keep the adapters that a run begins with and is compared with on this machine until it is over."""
+        with ExitStack() as held:
+            for version in {spec.parent_version, spec.active_version} - {BASE_VERSION, ""}:
+                held.enter_context(self.service.registry.hold(project_id, version))
+            yield
 
     def _pace(self, meta: AdapterMeta, result: RunResult) -> Pace:
         """For the estimates of later runs."""
@@ -244,6 +277,7 @@ class Retrain:
             step_s=result.step_s,
             other_s=max(result.seconds - result.step_s * result.steps, 0.0),
             peak_memory=result.peak_memory,
+            quantization=str(meta.config.get("quantization", Quantization.NONE)),
         )
 
     def _active(self, run: Run) -> str:
@@ -255,45 +289,36 @@ class Retrain:
             return None
         return str(self.service.registry.folder(project_id, version))
 
-    def _beat(self, run: Run, progress: Mapping[str, Any] | None) -> None:
-        """Renew the lease.
+    def _pictures(self, held: HeldRun, training_set: TrainingSet) -> tuple[dict[str, Path], set[int]]:
+        """(image URL -> local file, ids of tasks whose picture cannot be had).
 
-        Raises:
-            ConflictError: the run is not ours any more.
-            RunError: it was cancelled.
+        The files are pinned in the run's folder: the cache may drop a picture hours before it is read.
         """
-        if self.stopping:
-            raise _StoppingError
-        with self.service.store.write() as conn:
-            if runs.heartbeat(
-                conn, run.run_id, owner=self.owner, now=self.service.clock(), progress=progress
-            ):
-                return
-            if not runs.cancel_requested(conn, run.run_id):
-                raise ConflictError(f"Run {run.run_id} went to another worker.")
-        raise RunError("The run was cancelled.", why="Nothing was changed.")
-
-    def _pictures(self, run: Run, training_set: TrainingSet) -> tuple[dict[str, Path], set[int]]:
-        """(image URL -> local file, ids of tasks whose picture cannot be had)."""
+        run = held.run
+        kept = run_folder(self.service.settings, run.run_id) / PICTURES_FOLDER
         wanted = {record.task_id: record.image for record in training_set.records}
         found: dict[str, Path] = {}
         lost: set[int] = set()
         last = time.monotonic()
         for done, (task_id, image) in enumerate(wanted.items(), start=1):
             try:
-                found[image] = self.service.images.fetch(Task(run.project_id, task_id, image, "", ""))
+                picture = self.service.images.fetch(Task(run.project_id, task_id, image, "", ""))
+                found[image] = pin(picture, kept)
             except ImageError as error:
                 log.warning("run %d goes on without task %d: %s", run.run_id, task_id, error)
                 lost.add(task_id)
             if time.monotonic() - last > HEARTBEAT_S:
                 last = time.monotonic()
-                self._beat(run, {"stage": "pictures", "step": done, "steps": len(wanted)})
+                held.beat({"stage": "pictures", "step": done, "steps": len(wanted)})
         return found, lost
 
-    def _publish(self, run: Run, result: RunResult, decision: GateDecision, folder: Path) -> AdapterMeta:
-        with self.service.store.read() as conn:
+    def _publish(self, held: HeldRun, result: RunResult, decision: GateDecision, folder: Path) -> AdapterMeta:
+        run = held.run
+        with self.service.store.write() as conn:
+            held.hold(conn)  # a version cannot be taken back
             noted = runs.get(conn, run.run_id)
-        config = read_spec(folder).config  # of a run that was resumed not ours
+        spec = read_spec(folder)  # of a run that was resumed not as the settings are now
+        config = spec.config
         return self.service.registry.publish(
             run.project_id,
             folder / ADAPTER_FOLDER,
@@ -301,7 +326,11 @@ class Retrain:
             base_model=self.service.settings.base_model,
             base_model_hash=result.base_model_hash,
             training_set=noted.training_set or "",
-            config={**config.to_json(), "run_id": run.run_id},
+            config={
+                **config.to_json(),
+                "quantization": spec.quantization.value,
+                "run_id": run.run_id,
+            },
             seed=config.seed,
             metrics={
                 "challenger": asdict(result.challenger)["metrics"],
@@ -315,14 +344,12 @@ class Retrain:
     def _switch(
         self, run: Run, meta: AdapterMeta, result: RunResult, decision: GateDecision, policy: GatePolicy
     ) -> None:
-        """End the run and, if the gate says so, let the new version serve: one transaction."""
-        promote = decision.verdict is GateVerdict.PROMOTE
-        if promote:
+        """End the run and, if the gate says so, let the new version serve or try it: one transaction."""
+        if decision.verdict is GateVerdict.PROMOTE or policy.blind.tries(decision):
             # Loads it beside the old one: an adapter that cannot be served is never switched to.
             with self.service.engine.adapters.using(run.project_id, meta.version):
                 pass
-        report = {
-            "reasons": list(decision.reasons),
+        report: dict[str, Any] = {
             "policy": asdict(policy),
             "active": {name: asdict(metric) for name, metric in result.active.metrics.items()},
             "challenger": {name: asdict(metric) for name, metric in result.challenger.metrics.items()},
@@ -334,18 +361,11 @@ class Retrain:
         }
         with self.service.store.write() as conn:
             now = self.service.clock()
+            state, told = trials.let_in(conn, run, meta.version, decision, policy.blind, now=now)
+            report["reasons"] = [*told, *decision.reasons]
             runs.finish(
-                conn,
-                run.run_id,
-                RunState.PROMOTED if promote else RunState.HELD,
-                owner=self.owner,
-                now=now,
-                version=meta.version,
-                report=report,
+                conn, run.run_id, state, owner=self.owner, now=now, version=meta.version, report=report
             )
-            if promote:
-                who = f"run {run.run_id}"
-                versions.switch(conn, run.project_id, meta.version, reason="the gate", who=who, now=now)
         log.info(
             "run %d of project %d: %s %s (%s)",
             run.run_id,
@@ -400,9 +420,10 @@ def snapshot_with_sources(
     objectives: ObjectiveSettings | None = None,
 ) -> tuple[TrainingSet, tuple[Source, ...]]:
     """What a run of this moment would learn from, and the annotations behind it; see `snapshot`."""
-    possible = (objectives or service.settings.train_config().objectives).possible
+    objectives = objectives or service.settings.train_config().objectives
+    from_candidates = objectives.weigh_content or objectives.possible & _FROM_CANDIDATES
     with service.store.read() as conn:
-        sets = candidates.newest(conn, project_id) if possible & _FROM_CANDIDATES else []
+        sets = candidates.newest(conn, project_id) if from_candidates else []
         data = projects.task_data(conn, project_id)
         project = projects.get(conn, project_id)
         preferences = judgements.preferences_in(conn, project_id)
@@ -414,7 +435,8 @@ def snapshot_with_sources(
         [one for one in preferences if one.task_id in data],
         held_out_fraction=service.settings.held_out_fraction,
         weigh_agreement=service.settings.weigh_agreement,
-        objectives=possible,
+        weigh_content=objectives.weigh_content,
+        objectives=objectives.possible,
         candidate_sets=sets,
     )
     return training_set, sources_of(training_set, preferences, digests)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backend.adapters import LoadedAdapters
+from backend.mixing import Proposed, mixed
 from backend.settings import Settings
 from illume_plugin.errors import IllumeError, TaskError, UnavailableError
 from illume_plugin.generation.generator import Generator, SampleRequest
@@ -24,6 +25,7 @@ from illume_plugin.predictions import arrange
 from illume_plugin.proposals import Choice, Proposal, propose
 from illume_plugin.registry import Registry
 from illume_plugin.store import Store, candidates
+from illume_plugin.trials import mixed_plan
 from illume_plugin.types import CandidateSet, Project, Task
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ class Engine:
             model=settings.vllm_model,
             rows=settings.sampling_rows or ROWS_ON_SERVER,
             reads=settings.vllm_reads,
-            adapters=(settings.data_dir / "adapters", theirs) if theirs else None,
+            adapters=(self.registry.store.root, theirs) if theirs else None,
         )
 
     def _load(self) -> Generator:
@@ -166,6 +168,7 @@ class Engine:
             base_model_source(self.settings),
             device=self.settings.device,
             dtype=self.settings.dtype,
+            quantization=self.settings.quantization,
             trust_remote_code=self.settings.trust_remote_code,
         )
         log.info("loaded base model %s in %.1f s", base.source, time.monotonic() - started)
@@ -193,12 +196,20 @@ class Sampler:
         self.choice = choice or Choice()
         self.clock = clock
 
+    def key(self, project: Project) -> str:
+        """The plan that the project's candidate sets of this moment are kept under, beside the version.
+
+        Label Studio hears of the active version only, so during a trial it is the plan that tells its sets
+        from the active version's own.
+        """
+        challenger = project.challenger
+        return self.plan.hash if challenger is None else mixed_plan(self.plan.hash, challenger)
+
     def stored(self, project: Project, task_ids: Sequence[int]) -> dict[int, CandidateSet]:
-        """Candidate sets of the active version that are there already."""
+        """Candidate sets that are there already: of the active version, or of the trial that it is in."""
+        version, plan = project.active_version, self.key(project)
         with self.store.read() as conn:
-            return candidates.get(
-                conn, project.project_id, task_ids, version=project.active_version, plan=self.plan.hash
-            )
+            return candidates.get(conn, project.project_id, task_ids, version=version, plan=plan)
 
     def sample(
         self,
@@ -244,38 +255,60 @@ class Sampler:
         stop: Callable[[], bool],
     ) -> tuple[dict[int, CandidateSet], dict[int, IllumeError]]:
         requests, problems = self._requests(project, config, data)
-        version = project.active_version
+        limit = min(self.plan.limit, config.slots)
+        found, failed = self._proposed(project, requests, limit, stop) if requests else ([], {})
+        problems |= failed
         sets = {}
-        if requests:
-            with self.engine.adapters.using(project.project_id, version) as adapter:
-                found, failed = _each(
-                    requests,
-                    partial(
-                        propose,
-                        self.engine.generator(),
-                        plan=self.plan,
-                        choice=replace(self.choice, limit=min(self.plan.limit, config.slots)),
-                        adapter=adapter,
-                        encoder=self.engine.encoder(),
-                        stop=stop,
-                    ),
-                )
-            problems |= failed
-            for request, proposal in found:
-                candidate_set = arrange(
-                    proposal.chosen,
-                    project_id=project.project_id,
-                    task_id=request.task.task_id,
-                    version=version,
-                    plan=self.plan.hash,
-                    dropped=proposal.dropped,
-                )
-                if candidate_set.candidates:
-                    sets[request.task.task_id] = candidate_set
-                else:
-                    problems[request.task.task_id] = _nothing_usable(request.task, proposal.dropped)
-            _log_dropped(project.project_id, [proposal for _, proposal in found])
+        for request, proposal in found:
+            candidate_set = arrange(
+                proposal.chosen,
+                project_id=project.project_id,
+                task_id=request.task.task_id,
+                version=project.active_version,
+                plan=self.key(project),
+                dropped=proposal.dropped,
+            )
+            if candidate_set.candidates:
+                sets[request.task.task_id] = candidate_set
+            else:
+                problems[request.task.task_id] = _nothing_usable(request.task, proposal.dropped)
+        _log_dropped(project.project_id, [proposal for _, proposal in found])
         return self._keep(project, sets, problems), problems
+
+    def _proposed(
+        self, project: Project, requests: Sequence[SampleRequest], limit: int, stop: Callable[[], bool]
+    ) -> tuple[list[Proposed], dict[int, IllumeError]]:
+        """What is proposed for each task by the adapters that draw for the project, and why not."""
+        found, failed = self._by(project, project.active_version, requests, limit, stop)
+        if project.challenger is None or not found:
+            return found, failed
+        drawn = [request for request, _ in found]
+        theirs, not_theirs = self._by(project, project.challenger, drawn, limit, stop)
+        for task_id, problem in not_theirs.items():
+            log.warning("task %d counts for no trial: %s", task_id, problem)
+        return mixed(found, theirs, (project.active_version, project.challenger), limit), failed
+
+    def _by(
+        self,
+        project: Project,
+        version: str,
+        requests: Sequence[SampleRequest],
+        limit: int,
+        stop: Callable[[], bool],
+    ) -> tuple[list[Proposed], dict[int, IllumeError]]:
+        with self.engine.adapters.using(project.project_id, version) as adapter:
+            return _each(
+                requests,
+                partial(
+                    propose,
+                    self.engine.generator(),
+                    plan=self.plan,
+                    choice=replace(self.choice, limit=limit),
+                    adapter=adapter,
+                    encoder=self.engine.encoder(),
+                    stop=stop,
+                ),
+            )
 
     def _requests(
         self, project: Project, config: LabelConfig, data: Mapping[int, Mapping[str, Any]]
@@ -311,7 +344,7 @@ class Sampler:
 
 def _each(
     requests: Sequence[SampleRequest], ask: Callable[[Sequence[SampleRequest]], Sequence[Proposal]]
-) -> tuple[list[tuple[SampleRequest, Proposal]], dict[int, IllumeError]]:
+) -> tuple[list[Proposed], dict[int, IllumeError]]:
     """What `ask` proposes for each task, and why not for the others: one bad task spoils no other's batch."""
     try:
         return list(zip(requests, ask(requests), strict=True)), {}

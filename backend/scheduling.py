@@ -24,6 +24,8 @@ from illume_plugin.types import CandidateSet, Project
 LOOK_S = 0.1
 
 Fields = Mapping[str, Any]
+#: Project, the versions that draw for it, task.
+_Key = tuple[int, tuple[str, ...], int]
 #: Samples tasks of one project: (project, task id -> task data, whether to stop) -> what became of them.
 Work = Callable[[Project, Mapping[int, Fields], Callable[[], bool]], Sampled]
 
@@ -53,9 +55,9 @@ class _Job:
     crash: BaseException | None = None
 
     @property
-    def key(self) -> tuple[int, str, int]:
+    def key(self) -> _Key:
         """What makes two jobs the same."""
-        return self.project.project_id, self.project.active_version, self.task_id
+        return self.project.project_id, self.project.adapters, self.task_id
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -72,7 +74,7 @@ class _Job:
 class _Queue:
     """Jobs that wait and the batch that is sampled; only used under the scheduler's lock."""
 
-    jobs: dict[tuple[int, str, int], _Job] = field(default_factory=dict)
+    jobs: dict[_Key, _Job] = field(default_factory=dict)
     batch: list[_Job] = field(default_factory=list)
 
     def in_turn(self) -> list[_Job]:
@@ -81,7 +83,7 @@ class _Queue:
         return sorted((job for job in self.jobs.values() if id(job) not in begun), key=lambda job: job.turn)
 
     def take(self, limit: int) -> list[_Job]:
-        """Begin the next jobs that one batch can hold: of one project, version and priority."""
+        """Begin the next jobs that one batch can hold: of one project, its adapters and priority."""
         queue = self.in_turn()
         first = queue[0]
         alike = takewhile(lambda job: job.priority == first.priority, queue)
@@ -169,9 +171,7 @@ class Scheduler:
     def _must_have_room(self, project: Project, data: Mapping[int, Fields]) -> None:
         if self._closed:
             raise UnavailableError("The backend is ending.", todo="Ask again when it is back.")
-        known = sum(
-            (project.project_id, project.active_version, task_id) in self._queue.jobs for task_id in data
-        )
+        known = sum((project.project_id, project.adapters, task_id) in self._queue.jobs for task_id in data)
         waiting = len(self._queue.jobs)
         if waiting and waiting + len(data) - known > self._most:
             raise UnavailableError(

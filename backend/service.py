@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from backend.data_folder import Using
 from backend.sampling import Engine, Sampled, Sampler, choice_of, sampling_plan
 from backend.scheduling import Priority, Scheduler
 from backend.settings import Settings
@@ -19,7 +21,7 @@ from illume_plugin.label_config import LabelConfig, parse_label_config, read_tas
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.predictions import answer_context, check_prediction, render_prediction
 from illume_plugin.preferences import observe, strip_secrets
-from illume_plugin.registry import Registry
+from illume_plugin.registry import open_registry
 from illume_plugin.store import Store, candidates, events, projects, runs, versions
 from illume_plugin.types import BASE_VERSION, CandidateSet, Json, Project, Run
 
@@ -35,15 +37,19 @@ class Service:
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.clock = clock
+        self.using = Using(settings.data_dir)
         self.store = Store(settings.store_url)
         self.store.migrate()
-        self.registry = Registry(settings.data_dir / "adapters")
+        self.registry = open_registry(
+            settings.adapters, settings.data_dir, cache_bytes=settings.adapters_cache_mb * 2**20
+        )
         self.label_studio = self._label_studio()
         self.images = ImageStore(
             settings.data_dir / "pictures",
             label_studio_url=settings.label_studio_url,
             auth_headers=self.label_studio.auth_headers if self.label_studio else None,
             allowed_hosts=settings.allowed_image_hosts,
+            max_kept_bytes=settings.pictures_cache_mb * 2**20,
         )
         self.engine = Engine(settings, self.registry)
         self.plan = sampling_plan(settings)
@@ -63,9 +69,10 @@ class Service:
         return self.settings.question_key, self.settings.answer_key
 
     def close(self) -> None:
-        """End the sampling and give back the database connections."""
+        """End the sampling, give back the database connections and the data folder."""
         self.scheduler.close()
         self.store.close()
+        self.using.close()
 
     def _sample(
         self, project: Project, data: Mapping[int, Mapping[str, Any]], stop: Callable[[], bool]
@@ -149,13 +156,17 @@ class Service:
             else _reason(project, task_id, found.problems[task_id])
             for task_id in data
         }
-        self._note_given(project, list(found.sets))
+        self._note_given(project, found.sets.values())
         return [items[task["id"]] for task in tasks]
 
     def _candidates(
         self, project: Project, data: Mapping[int, Mapping[str, Any]], gone: Callable[[], bool]
     ) -> Sampled:
+        """What is there; the rest by the active version alone: nobody who waits waits for a trial too."""
         stored = self.sampler.stored(project, list(data))
+        alone = replace(project, challenger=None)
+        if project.challenger is not None:
+            stored = {**self.sampler.stored(alone, list(data)), **stored}
         missing = {task_id: fields for task_id, fields in data.items() if task_id not in stored}
         if not missing:
             return Sampled(stored, {})
@@ -172,8 +183,9 @@ class Service:
                 f"{LIVE_CALLS} calls are sampling already.", todo="Ask again in a few seconds."
             )
         try:
+            self.engine.adapters.prepare(project.project_id, project.active_version)
             sampled = self.scheduler.sample(
-                project, missing, priority=Priority.OPEN, deadline=deadline, gone=gone
+                alone, missing, priority=Priority.OPEN, deadline=deadline, gone=gone
             )
         finally:
             self._live.release()
@@ -197,13 +209,15 @@ class Service:
             )
         return prediction
 
-    def _note_given(self, project: Project, task_ids: Sequence[int]) -> None:
-        key = {"version": project.active_version, "plan": self.plan.hash}
-        with self.store.read() as conn:
-            if candidates.all_given(conn, project.project_id, task_ids, **key):
-                return  # the usual case: no call needs to wait for a writer
-        with self.store.write() as conn:
-            candidates.mark_pushed(conn, project.project_id, task_ids, now=self.clock(), **key)
+    def _note_given(self, project: Project, sets: Collection[CandidateSet]) -> None:
+        for plan in {one.plan for one in sets}:
+            key = {"version": project.active_version, "plan": plan}
+            task_ids = [one.task_id for one in sets if one.plan == plan]
+            with self.store.read() as conn:
+                if candidates.all_given(conn, project.project_id, task_ids, **key):
+                    continue  # the usual case: no call needs to wait for a writer
+            with self.store.write() as conn:
+                candidates.mark_pushed(conn, project.project_id, task_ids, now=self.clock(), **key)
 
     def _parse(self, label_config: str) -> LabelConfig:
         question, answer = self.keys

@@ -21,6 +21,7 @@ from pydantic_settings import (
 from illume_plugin.errors import SettingsError
 from illume_plugin.gate_policy import GatePolicy, parse_policy
 from illume_plugin.generation.plan import Strategy
+from illume_plugin.quantization import Quantization
 from illume_plugin.training.config import TrainConfig
 
 TOML_FILE = "illume.toml"
@@ -56,12 +57,25 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the base model's weights; auto: float32 on CPU, otherwise as stored"
     )
+    quantization: Quantization = Field(
+        Quantization.NONE,
+        description="bits of the base model's language blocks, served and trained: none, nf4 (QLoRA), int8;"
+        " needs the extra qlora",
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the base model")
     torch_threads: int = Field(0, ge=0, description="threads of the base model on CPU; 0: torch decides")
     sampling_rows: int = Field(
         0, ge=0, description="texts sampled at a time; 0: 120 on CPU, 1,000 on a GPU; fewer take less memory"
     )
 
+    adapters: str = Field(
+        "",
+        description="where versions are kept, for several machines: a folder they share, or what fsspec opens,"
+        " such as s3://bucket/prefix; default: data_dir/adapters",
+    )
+    adapters_cache_mb: int = Field(
+        20_000, ge=1, description="copies of versions from such a store that this machine keeps unused, MB"
+    )
     adapters_loaded: int = Field(
         8, ge=1, description="adapters that stay in memory; the one not used for longest goes first"
     )
@@ -72,7 +86,7 @@ class Settings(BaseSettings):
     vllm_api_key: SecretStr | None = Field(None, description="what the vLLM server got as --api-key")
     vllm_model: str = Field("", description="its name of the base model; default: the first one it lists")
     vllm_adapters: Path | None = Field(
-        None, description="where the vLLM server sees data_dir/adapters; default: at the same path"
+        None, description="where the vLLM server sees our folder of adapters; default: at the same path"
     )
     vllm_reads: bool = Field(
         False, description="let it score texts it did not draw (i2c, pmi); see docs/scale-out.md before"
@@ -82,6 +96,10 @@ class Settings(BaseSettings):
     answer_key: str = Field("answer", description="key of the answer in the task data")
     allowed_image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="hosts other than Label Studio that pictures may come from, comma separated"
+    )
+
+    pictures_cache_mb: int = Field(
+        10_000, ge=1, description="size that the cache of pictures is kept below; unused ones go first"
     )
 
     temperatures: Annotated[tuple[float, ...], NoDecode] = Field(
@@ -116,6 +134,11 @@ class Settings(BaseSettings):
         0.9, ge=0, le=1, description="weight of that encoder against the base model's own likelihood"
     )
 
+    reconcile_every_s: float = Field(
+        45.0,
+        ge=5,
+        description="seconds between two questions to Label Studio what changed; webhooks mostly tell before",
+    )
     train_after: int = Field(50, ge=0, description="start a run after so many new preferences; 0: never")
     held_out_fraction: float = Field(0.2, gt=0, lt=1, description="share of tasks kept for evaluation")
     weigh_agreement: bool = Field(
@@ -125,7 +148,7 @@ class Settings(BaseSettings):
     train: dict[str, Any] = Field(
         {},
         description='how runs train, as JSON or as the table [train] of illume.toml: {"epochs": 3,'
-        ' "objectives": {"dpo": 1}}',
+        ' "objectives": {"dpo": 0.1}}',
     )
 
     keep_predictions_h: float = Field(

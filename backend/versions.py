@@ -140,7 +140,7 @@ def reinstate(service: Service, project_id: int, version: str) -> None:
     Raises:
         NotFoundError: it is not retired, or its weights are not there any more.
     """
-    service.registry.folder(project_id, version)
+    service.registry.meta(project_id, version)
     with service.store.write() as conn:
         if not versions.reinstate(conn, project_id, version):
             raise NotFoundError(f"{version} of project {project_id} is not retired.")
@@ -149,11 +149,12 @@ def reinstate(service: Service, project_id: int, version: str) -> None:
 def collectable(service: Service, project_id: int, *, keep: int) -> list[str]:
     """Versions whose weights `collect` would remove, oldest first.
 
-    Kept are: the one that serves, the one a rollback would go back to, the parent of a live run, and of those
-    not retired the newest `keep`.
+    Kept are: the one that serves, the one on trial, the one a rollback would go back to, the parent of a live
+    run, and of those not retired the newest `keep`.
     """
+    there = [meta.version for meta in service.registry.versions(project_id)]
     with service.store.read() as conn:
-        return _collectable(service, conn, project_id, keep)
+        return _collectable(conn, project_id, there, keep)
 
 
 def collect(service: Service, project_id: int, *, keep: int, who: str) -> list[str]:
@@ -162,8 +163,10 @@ def collect(service: Service, project_id: int, *, keep: int, who: str) -> list[s
     They are retired in one transaction first, so that none of them comes to serve while its files go.
     """
     reason = f"its weights were removed (the newest {keep} are kept)"
+    # asked before the transaction: a store of adapters may be slow, and nobody else can write meanwhile
+    there = [meta.version for meta in service.registry.versions(project_id)]
     with service.store.write() as conn:
-        chosen = _collectable(service, conn, project_id, keep)
+        chosen = _collectable(conn, project_id, there, keep)
         for version in chosen:
             versions.retire(conn, project_id, version, who=who, reason=reason, now=service.clock())
     for version in chosen:
@@ -243,12 +246,11 @@ def _state(version: str, active: str, there: set[str], retired: Mapping[str, Ret
     return State.RETIRED if version in retired else State.READY
 
 
-def _collectable(service: Service, conn: Connection, project_id: int, keep: int) -> list[str]:
-    there = [meta.version for meta in service.registry.versions(project_id)]
+def _collectable(conn: Connection, project_id: int, there: list[str], keep: int) -> list[str]:
     retired = versions.retired(conn, project_id)
     live = runs.live_run(conn, project_id)
     needed = {
-        projects.get(conn, project_id).active_version,
+        *projects.get(conn, project_id).adapters,
         versions.previous_version(conn, project_id),
         live.parent if live else None,
     }

@@ -1,4 +1,4 @@
-"""The background loops: apply events, sample ahead, push, start and carry out runs.
+"""The background loops: apply events, reconcile, sample ahead, push, start and carry out runs.
 
 Any number of worker processes may run: the loop of a project is done by whoever holds its lease, a run by
 whoever claimed it.
@@ -7,18 +7,19 @@ whoever claimed it.
 from __future__ import annotations
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 
+from backend.keeping_step import KeepingStep
+from backend.leasing import new_owner
 from backend.old_predictions import remove_old_predictions
 from backend.presample import push_ahead, sample_ahead
+from backend.pulse import Pulse
 from backend.retrain import Retrain, due
 from backend.service import Service
+from backend.trials import review
 from illume_plugin.errors import IllumeError
 from illume_plugin.store import leases, projects
 from illume_plugin.types import Project
@@ -33,18 +34,23 @@ LEASE_S = 120.0
 CLEAR_OUT_S = 3600.0
 #: Pause after an error nobody has handled, seconds.
 AFTER_ERROR_S = 5.0
+#: At shut-down, a question to Label Studio that is under way is waited for so long, seconds.
+STEP_ENDS_WITHIN_S = 10.0
 
 
 class Worker:
-    """Two threads: one for events, sampling and pushing, one for runs."""
+    """Three threads: for events, sampling and pushing; for runs; for what no event tells."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.owner = new_owner()
         self.retrain = Retrain(service, owner=self.owner)
         self.stop = threading.Event()
-        #: (project, active version) -> when it is worth looking for work again, on the monotonic clock
-        self._look_again: dict[tuple[int, str], float] = {}
+        #: the project whose loop is gone through at this moment
+        self._serving: Project | None = None
+        self.keeping_step = KeepingStep(service, owner=self.owner, stop=self.stop.is_set)
+        #: (project, versions that draw for it) -> when to look for work again, on the monotonic clock
+        self._look_again: dict[tuple[int, tuple[str, ...]], float] = {}
         #: project -> when to look for old predictions again
         self._clear_again: dict[int, float] = {}
 
@@ -54,13 +60,20 @@ class Worker:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self.shut_down())
         runner = threading.Thread(target=self._forever, args=("runs", self._runs), name="runs")
+        # a daemon: it may be waiting for Label Studio, and what it does may be broken off at any instant
+        stepper = threading.Thread(
+            target=self._forever, args=("in step", self._keep_step), name="in step", daemon=True
+        )
         runner.start()
-        self._forever("loop", self._round)
+        stepper.start()
+        with Pulse(self._renew, every_s=LEASE_S / 4, name="leases"):
+            self._forever("loop", self._round)
         runner.join()
+        stepper.join(STEP_ENDS_WITHIN_S)
         self._give_back()
 
     def shut_down(self) -> None:
-        """Ask both threads to end; a run in progress goes back to be taken up again."""
+        """Ask the threads to end; a run in progress goes back to be taken up again."""
         self.retrain.stopping = True
         self.stop.set()
 
@@ -83,6 +96,12 @@ class Worker:
     def _runs(self) -> bool:
         return self.retrain.claim_and_run() is not None
 
+    def _keep_step(self) -> bool:
+        found = self.keeping_step.rounds()
+        if found:
+            self._look_again.clear()
+        return found
+
     def _round(self) -> bool:
         busy = self.service.apply_events() > 0
         if busy:
@@ -92,15 +111,19 @@ class Worker:
         for project in known:
             if self.stop.is_set():
                 break
+            self._serving = project
             if self._ours(project):
                 busy = self._serve(project) or busy
+        self._serving = None
         return busy
 
     def _serve(self, project: Project) -> bool:
-        look = (project.project_id, project.active_version)
+        look = (project.project_id, project.adapters)
         started = time.monotonic()
         if started < self._look_again.get(look, 0.0):
             return False
+        if review(self.service, project):
+            return True
         if due(self.service, project.project_id):
             run, new = self.service.request_training(project.project_id, trigger="threshold")
             if new:
@@ -120,6 +143,13 @@ class Worker:
             return
         self._clear_again[project.project_id] = time.monotonic() + CLEAR_OUT_S
         remove_old_predictions(self.service, project)
+
+    def _renew(self) -> bool:
+        """Sampling for a project may take longer than its lease lasts."""
+        project = self._serving
+        if project is not None:
+            self._ours(project)
+        return True
 
     def _ours(self, project: Project) -> bool:
         with self.service.store.write() as conn:

@@ -10,7 +10,7 @@ from illume_plugin.contrast import build_contrast
 from illume_plugin.errors import RunError
 from illume_plugin.examples import ObjectiveName
 from illume_plugin.feedback import build_feedback
-from illume_plugin.identity import content_bits, content_hash
+from illume_plugin.identity import content_bits, content_hash, wording
 from illume_plugin.pairs import PairRules, build_labels, build_pairs
 from illume_plugin.types import CandidateSet, Json, JudgedTask, Preference, Task, TrainingRow, TrainingSet
 from illume_plugin.votes import TaskVotes, count_votes
@@ -33,6 +33,7 @@ def build_training_set(
     held_out_fraction: float = 0.2,
     answer_only_ratio: float = 10,
     weigh_agreement: bool = True,
+    weigh_content: bool = False,
     seed: int = 0,
     objectives: Collection[ObjectiveName] = (ObjectiveName.ILLUME,),
     candidate_sets: Sequence[CandidateSet] = (),
@@ -50,12 +51,15 @@ def build_training_set(
         held_out_fraction: share of tasks that never train, 0 to 1.
         answer_only_ratio: answer-only rows per accepted rationale, at most.
         weigh_agreement: no: an accepted rationale has weight 1, however narrow the majority.
+        weigh_content: yes: accepted rationales that were candidates come with their i2c.
         seed: chooses the answer-only rows.
         objectives: those that are on; the records of the others stay empty. The rows are always there.
-        candidate_sets: for automatic pairs, see `build_pairs`, and for contrast, see `build_contrast`.
+        candidate_sets: for automatic pairs, see `build_pairs`, for contrast, see `build_contrast`, and for
+            the i2c of rows; of a task with several, the last one counts.
         negatives, rules: see `build_pairs`.
     """
     preferences = [each for each in preferences if each.project_id == project_id]
+    candidate_sets = [each for each in candidate_sets if each.project_id == project_id]
     votes = count_votes(preferences)
     by_id = {task.task_id: task for task in sorted(tasks, key=_by_content) if task.project_id == project_id}
     mine = by_id.values()
@@ -66,6 +70,8 @@ def build_training_set(
     accepted = [row for task in training for row in _accepted_rows(task, votes.get(task.task_id, {}))]
     if not weigh_agreement:
         accepted = [replace(row, weight=1.0) for row in accepted]
+    if weigh_content:
+        accepted = _with_content(accepted, candidate_sets)
     answer_only = _answer_only_rows(training, accepted, int(answer_only_ratio * len(accepted)), seed)
     rows = tuple(sorted([*accepted, *answer_only], key=_by_task))
     built = _with_objectives(
@@ -73,7 +79,7 @@ def build_training_set(
         objectives,
         training,
         preferences,
-        candidate_sets=[each for each in candidate_sets if each.project_id == project_id],
+        candidate_sets=candidate_sets,
         negatives=negatives,
         rules=rules,
         weigh_agreement=weigh_agreement,
@@ -84,8 +90,8 @@ def build_training_set(
 def content_of(training_set: TrainingSet) -> dict[str, Json]:
     """What the hash of a training set is over, as JSON.
 
-    Records of an objective are named only where there are some, so that a set without them has the hash
-    that it had before there were other objectives.
+    Records of an objective, and a row's i2c, are named only where there are some, so that a set without them
+    has the hash that it had before there were any.
     """
     always: dict[str, Sequence[Any]] = {"rows": training_set.rows, "held_out": training_set.held_out}
     where_any: dict[str, Sequence[Any]] = {
@@ -95,7 +101,7 @@ def content_of(training_set: TrainingSet) -> dict[str, Json]:
         "contrast": training_set.contrast,
     }
     named = always | {name: records for name, records in where_any.items() if records}
-    return {name: [asdict(record) for record in records] for name, records in named.items()}
+    return {name: [_told(record) for record in records] for name, records in named.items()}
 
 
 def refuse(training_set: TrainingSet, *, minimum_accepted: int = 1) -> None:
@@ -145,6 +151,23 @@ def _with_objectives(
     if ObjectiveName.CONTRAST in objectives:
         built = replace(built, contrast=build_contrast(training, preferences, candidate_sets))
     return built
+
+
+def _told(record: Any) -> dict[str, Json]:
+    said = asdict(record)
+    if said.get("i2c", 0) is None:
+        del said["i2c"]
+    return said
+
+
+def _with_content(rows: Iterable[TrainingRow], sets: Iterable[CandidateSet]) -> list[TrainingRow]:
+    """The rows with the i2c of the candidates that they are, in whatever spelling."""
+    known = {
+        (each.task_id, wording(candidate.text)): candidate.i2c
+        for each in sets
+        for candidate in each.candidates
+    }
+    return [replace(row, i2c=known.get((row.task_id, wording(row.rationale or "")))) for row in rows]
 
 
 def _accepted_rows(task: Task, votes: TaskVotes) -> list[TrainingRow]:

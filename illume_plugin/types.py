@@ -256,6 +256,7 @@ class TrainingRow:
     Attributes:
         rationale: the accepted rationale, or None for an answer-only row.
         weight: weight of the rationale's loss (annotator agreement), 1 where everyone agrees.
+        i2c: of the candidate that the rationale was, as in Scores; only where rationales are weighed by it.
     """
 
     task_id: int
@@ -264,6 +265,7 @@ class TrainingRow:
     answer: str
     rationale: str | None = None
     weight: float = 1.0
+    i2c: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

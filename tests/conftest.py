@@ -163,7 +163,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a migrated, empty database: an SQLite file, or for tests marked `both_stores` either."""
     if getattr(request, "param", "sqlite") == "sqlite":
         path = tmp_path / "data" / "illume.sqlite3"
-        path.parent.mkdir()
+        path.parent.mkdir(exist_ok=True)
         shutil.copy(request.getfixturevalue("_migrated"), path)
         yield f"sqlite:///{path}"
         return
@@ -175,9 +175,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, database: str) -> Settings:
-    return load_settings(
-        data_dir=tmp_path / "data", database_url=database, secret=SECRET, train_after=0
-    )
+    return load_settings(data_dir=tmp_path / "data", database_url=database, secret=SECRET, train_after=0)
 
 
 @pytest.fixture

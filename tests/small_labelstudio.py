@@ -1,4 +1,4 @@
-"""A Label Studio of two hundred lines for tests: the calls that a simulation makes, in memory, over loopback.
+"""A small Label Studio for tests: what a simulation and a reconciliation ask of it, in memory, over HTTP.
 
 It keeps what matters for doubling and losing: it numbers things and never gives a number again, refuses a
 `unique_id` it knows, and sends each event once, before it answers, whether or not anybody takes it.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from operator import eq, gt, le
 from typing import Any
 
 import httpx
@@ -37,8 +40,17 @@ class SmallLabelStudio:
         self.lock = threading.RLock()
         self.app = _app(self)
         self.http = httpx.Client(timeout=60, trust_env=False, verify=False)
+        #: most tasks that one page may hold (TASK_API_PAGE_SIZE_MAX)
+        self.page_size_max = 10**9
+        #: called before each page of tasks is read, and between finding its tasks and reading their fields
+        self.before_page: Callable[[], object] = lambda: None
+        self.amid_page: Callable[[], object] = lambda: None
+        #: what each page of tasks was asked with
+        self.asked: list[dict[str, str]] = []
+        self.tells_date = True
+        #: seconds since the beginning of its day
+        self.clock = 0
         self._ids = itertools.count(1)
-        self._now = itertools.count(1)
 
     @property
     def url(self) -> str:
@@ -65,8 +77,14 @@ class SmallLabelStudio:
             return table[number]
 
     def time(self) -> str:
-        number = next(self._now)
-        return f"2026-11-22T{number // 3600:02d}:{number // 60 % 60:02d}:{number % 60:02d}.000000Z"
+        """A second later than the last time."""
+        with self.lock:
+            self.clock += 1
+            return self.now.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+    @property
+    def now(self) -> datetime:
+        return datetime(2026, 11, 22, tzinfo=UTC) + timedelta(seconds=self.clock)
 
     def of(self, table: dict[int, Thing], **wanted: Any) -> list[Thing]:
         """The things of a table with these fields, by id."""
@@ -105,10 +123,35 @@ class SmallLabelStudio:
             completed_by=1,
             created_at=at,
             updated_at=at,
-            **fields,
+            **{"was_cancelled": False, **fields},
         )
+        self.touch(task_id)
         self.send(task["project"], "ANNOTATION_CREATED", annotation=made, task=task)
         return made
+
+    def edit(self, annotation: Thing, **fields: Any) -> None:
+        """Change an annotation and send its event."""
+        annotation.update(fields, updated_at=self.time())
+        self.touch(annotation["task"])
+        task = self.tasks[annotation["task"]]
+        self.send(annotation["project"], "ANNOTATION_UPDATED", annotation=annotation, task=task)
+
+    def touch(self, *task_ids: int) -> None:
+        """Note that something of these tasks changed: now, all at the same moment."""
+        at = self.time()
+        for task_id in task_ids:
+            self.tasks[task_id]["updated_at"] = at
+
+    def delete_tasks(self, *task_ids: int) -> None:
+        """Delete tasks with all that belongs to them; nothing else is noted anywhere."""
+        with self.lock:
+            project_id = self.tasks[task_ids[0]]["project"]
+            for task_id in task_ids:
+                del self.tasks[task_id]
+                for table in (self.annotations, self.predictions):
+                    for one in self.of(table, task=task_id):
+                        del table[one["id"]]
+        self.send(project_id, "TASKS_DELETED", tasks=[{"id": task_id} for task_id in task_ids])
 
     def delete_project(self, project_id: int) -> None:
         with self.lock:
@@ -143,6 +186,11 @@ def _app(studio: SmallLabelStudio) -> Flask:
             abort(404)
         return table[number]
 
+    @app.after_request
+    def date(response: Response) -> Response:
+        response.headers["Date"] = format_datetime(studio.now, usegmt=True) if studio.tells_date else "today"
+        return response
+
     @app.errorhandler(404)
     def missing(_: object) -> Any:
         return jsonify(detail="Not found."), 404
@@ -165,7 +213,13 @@ def _app(studio: SmallLabelStudio) -> Flask:
         return jsonify(count=len(found), results=found)
 
     def counted(project: Thing) -> Thing:
-        return {**project, "task_number": len(studio.of(studio.tasks, project=project["id"]))}
+        of_it = {"project": project["id"]}
+        counts = {
+            "task_number": len(studio.of(studio.tasks, **of_it)),
+            "total_annotations_number": len(studio.of(studio.annotations, **of_it, was_cancelled=False)),
+            "skipped_annotations_number": len(studio.of(studio.annotations, **of_it, was_cancelled=True)),
+        }
+        return {"label_config": "", **project, **counts}
 
     @app.post("/api/projects/")
     def create_project() -> Any:
@@ -233,7 +287,10 @@ def _app(studio: SmallLabelStudio) -> Flask:
                 made["file"] = f"upload/{number}/{made['id']:08d}-{file.filename}"
             return jsonify(task_count=0), 201
         sent: Any = request.get_json()
-        made_tasks = [studio.add(studio.tasks, project=number, data=one["data"]) for one in sent]
+        at = studio.time()
+        made_tasks = [
+            studio.add(studio.tasks, project=number, data=one["data"], updated_at=at) for one in sent
+        ]
         studio.send(number, "TASKS_CREATED", tasks=made_tasks)
         ids = [one["id"] for one in made_tasks]
         return jsonify(task_count=len(ids), task_ids=ids), 201
@@ -251,10 +308,42 @@ def _app(studio: SmallLabelStudio) -> Flask:
 
     @app.get("/api/tasks/")
     def tasks() -> Any:
-        (above,) = json.loads(request.args["query"])["filters"]["items"]
-        found = studio.of(studio.tasks, project=int(request.args["project"]))
-        page = [one for one in found if one["id"] > above["value"]][: int(request.args["page_size"])]
-        return jsonify(tasks=[studio.opened(one) for one in page], total=len(found))
+        studio.asked.append(dict(request.args))
+        studio.before_page()
+        query = json.loads(request.args["query"])
+        with studio.lock:
+            of_project = studio.of(studio.tasks, project=int(request.args["project"]))
+            matching = [one for one in of_project if matches(one, query["filters"]["items"])]
+            column = query["ordering"][0].removeprefix("-").removeprefix("tasks:")
+            # one column orders; among equals Label Studio's database decides
+            matching.sort(key=lambda one: one[column], reverse=query["ordering"][0].startswith("-"))
+            size = min(int(request.args["page_size"]), studio.page_size_max)
+            ids = [one["id"] for one in matching[:size]]
+            said = [a for one in matching for a in studio.of(studio.annotations, task=one["id"])]
+        studio.amid_page()
+        page = [studio.opened(studio.tasks[number]) for number in ids]
+        if "include" in request.args:
+            wanted = request.args["include"].split(",")
+            if request.args["fields"] != "all":
+                wanted = [name for name in wanted if name not in ("annotations", "predictions")]
+            page = [included(one, wanted) for one in page]
+        submitted = sum(not one["was_cancelled"] for one in said)
+        return jsonify(tasks=page, total=len(matching), total_annotations=submitted, total_predictions=0)
+
+    def included(task: Thing, wanted: list[str]) -> Thing:
+        """Only what is named, of the task and, by the same names, of its annotations."""
+        whole = {name: task[name] for name in wanted if name in task}
+        if "annotations" in whole:
+            said = ({name: one[name] for name in wanted if name in one} for one in whole["annotations"])
+            whole["annotations"] = list(said)
+        return whole
+
+    def matches(task: Thing, conditions: list[Thing]) -> bool:
+        compare = {"greater": gt, "less_or_equal": le, "equal": eq}
+        return all(
+            compare[one["operator"]](task[one["filter"].removeprefix("filter:tasks:")], one["value"])
+            for one in conditions
+        )
 
     @app.get("/api/tasks/<int:number>/")
     def task(number: int) -> Any:
@@ -262,8 +351,8 @@ def _app(studio: SmallLabelStudio) -> Flask:
 
     @app.delete("/api/tasks/<int:number>/")
     def delete_task(number: int) -> Any:
-        gone = studio.tasks.pop(number)
-        studio.send(gone["project"], "TASKS_DELETED", tasks=[{"id": number}])
+        get(studio.tasks, number)
+        studio.delete_tasks(number)
         return Response(status=204)
 
     def predict(sent: Mapping[str, Any]) -> Thing:
@@ -272,7 +361,9 @@ def _app(studio: SmallLabelStudio) -> Flask:
 
     @app.post("/api/predictions/")
     def prediction() -> Any:
-        return jsonify(predict(body())), 201
+        sent = body()
+        studio.touch(sent["task"])  # the bulk endpoint does not
+        return jsonify(predict(sent)), 201
 
     @app.post("/api/projects/<int:number>/import/predictions")
     def predictions(number: int) -> Any:
@@ -294,8 +385,7 @@ def _app(studio: SmallLabelStudio) -> Flask:
     @app.patch("/api/annotations/<int:number>/")
     def submit_again(number: int) -> Any:
         one = get(studio.annotations, number)
-        one.update(body(), updated_at=studio.time())
-        studio.send(one["project"], "ANNOTATION_UPDATED", annotation=one, task=studio.tasks[one["task"]])
+        studio.edit(one, **body())
         return jsonify(one)
 
     return app

@@ -1,6 +1,8 @@
 """Adapters are loaded once, stay while somebody uses them, and go when there are too many."""
 
-from contextlib import ExitStack
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,14 +17,22 @@ class Shelf:
 
     def __init__(self) -> None:
         self.verified: list[str] = []
+        self.fetched: list[str] = []
+        self.held: Counter[str] = Counter()
 
-    def verify(self, project_id: int, version: str) -> None:
+    @contextmanager
+    def hold(self, project_id: int, version: str) -> Iterator[Path]:
         self.verified.append(version)
         if version == "v0013":
             raise ModelError("The adapter v0013 is damaged.")
+        self.held[version] += 1
+        try:
+            yield Path(version)
+        finally:
+            self.held[version] -= 1
 
-    def folder(self, project_id: int, version: str) -> Path:
-        return Path(version)
+    def fetch(self, project_id: int, version: str) -> None:
+        self.fetched.append(version)
 
 
 @pytest.fixture
@@ -95,3 +105,32 @@ def test_one_that_was_dropped_comes_back(
     used(adapters, "v0001", "v0002", "v0003", "v0001")
     assert generator.adapters == {"p7-v0003", "p7-v0001"}
     assert shelf.verified.count("v0001") == 2
+
+
+def test_the_files_of_what_is_loaded_are_held_and_of_nothing_else(
+    adapters: LoadedAdapters, generator: SayingGenerator, shelf: Shelf
+) -> None:
+    used(adapters, "v0001", "v0002", "v0003")
+    assert +shelf.held == {"v0002": 1, "v0003": 1}
+    generator.adapters.clear()  # a server that has restarted
+    used(adapters, "v0002")
+    assert +shelf.held == {"v0002": 1, "v0003": 1}
+
+
+def test_one_that_does_not_fit_is_not_held(
+    adapters: LoadedAdapters, generator: SayingGenerator, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misfit(name: str, folder: Path) -> None:
+        raise ModelError("It does not fit.")
+
+    monkeypatch.setattr(generator, "load_adapter", misfit)
+    with pytest.raises(ModelError, match="fit"):
+        used(adapters, "v0001")
+    assert not +shelf.held
+
+
+def test_only_what_is_not_loaded_is_fetched_beforehand(adapters: LoadedAdapters, shelf: Shelf) -> None:
+    used(adapters, "v0001")
+    for version in ("v0000", "v0001", "v0002"):
+        adapters.prepare(7, version)
+    assert shelf.fetched == ["v0002"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SayingGenerator
+from conftest import SayingGenerator, both_stores
 
 from backend.doctor import Check, Outcome, examine
 from backend.service import Service
@@ -20,6 +20,22 @@ def test_the_model_can_be_left_out(service: Service) -> None:
     names = [check.name for check in examine(service, model=False)]
     assert "model" not in names
     assert "backend" in names
+
+
+@both_stores
+def test_the_database_and_its_clock(service: Service) -> None:
+    def database() -> Check:
+        (check,) = [check for check in examine(service, model=False) if check.name == "database"]
+        return check
+
+    assert database().outcome is Outcome.OK
+    clock = service.clock
+    service.clock = lambda: clock() - 30
+    if service.store.dialect == "sqlite":
+        assert database().outcome is Outcome.OK, "one machine, one clock"
+        return
+    assert database().outcome is Outcome.FAILED
+    assert "30 s behind" in database().detail
 
 
 def test_nothing_to_mend(service: Service) -> None:

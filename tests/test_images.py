@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from PIL import Image
 from illume_plugin.errors import ImageError
 from illume_plugin.images import ANY_PUBLIC_HOST, ImageStore
 from illume_plugin.images.addresses import Addresses
+from illume_plugin.images.cache import FileCache
 from illume_plugin.types import Task
 
 TOKEN = {"Authorization": "Bearer hush"}
@@ -326,6 +329,37 @@ def test_a_server_that_never_ends_is_given_up(tmp_path: Path, label_studio: Loop
         store.fetch(task("/data/x.png"))
     store.close()
     label_studio.closing.set()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    store: ImageStore, label_studio: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.answer("GET", "/data/x.png", 200, picture())
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileCache, "keep", full)
+        with pytest.raises(ImageError, match="cannot be kept: No space left"):
+            store.fetch(task("/data/x.png"))
+    assert list((tmp_path / "kept").iterdir()) == []
+    assert store.fetch(task("/data/x.png")).is_file()
+
+
+def test_the_folder_is_kept_below_its_size(tmp_path: Path, label_studio: Loopback) -> None:
+    content = picture()
+    store = open_store(tmp_path, label_studio, max_kept_bytes=4 * len(content))
+    for n in range(12):
+        label_studio.answer("GET", f"/data/{n}.png", 200, content)
+        kept = store.fetch(task(f"/data/{n}.png"))
+        os.utime(kept, (1000 + n, 1000 + n))  # long ago
+    left = [path for path in (tmp_path / "kept").iterdir() if not path.name.startswith(".")]
+    assert len(left) <= 5
+    assert kept in left
+    store.fetch(task("/data/0.png"))
+    assert [asked.path for asked in label_studio.requests].count("/data/0.png") == 2, "fetched again"
+    store.close()
 
 
 def test_a_kept_file_that_went_bad_is_fetched_anew(store: ImageStore, label_studio: Loopback) -> None:

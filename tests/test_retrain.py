@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SELECT, SayingGenerator
+from conftest import SELECT, SayingGenerator, both_stores
+from sqlalchemy import select
 
 import backend.retrain
 from backend.retrain import Retrain, due, snapshot
@@ -19,6 +19,7 @@ from illume_plugin.errors import ConflictError, RunError
 from illume_plugin.examples import PairSource
 from illume_plugin.registry import Registry
 from illume_plugin.store import candidates, events, projects, runs
+from illume_plugin.store.tables import training_sets
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.objectives.settings import ObjectiveSettings
 from illume_plugin.training.spec import (
@@ -31,6 +32,7 @@ from illume_plugin.training.spec import (
 )
 from illume_plugin.types import Candidate, CandidateSet, EvaluationReport, Metric, Run, RunState
 
+pytestmark = both_stores
 TASKS = 30
 
 
@@ -84,8 +86,9 @@ class StandInChild:
     during: Callable[[], None] = staticmethod(lambda: None)
     error: RunError | None = None
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, lock: int | None = None) -> None:
         self.folder = folder
+        self.lock = lock
         self.left = 2
 
     def __enter__(self) -> StandInChild:
@@ -374,8 +377,8 @@ def test_a_run_of_ticks_on_one_row_alone_is_refused(
 def test_the_training_set_is_kept_under_its_hash(labelled: Service, child: type[StandInChild]) -> None:
     run = run_now(labelled)
     with labelled.store.read() as conn:
-        query = "SELECT content FROM training_sets WHERE content_hash = ?"
-        kept = json.loads(conn.exec_driver_sql(query, (run.training_set,)).scalar_one())
+        query = select(training_sets.c.content).filter_by(content_hash=run.training_set)
+        kept = conn.execute(query).scalar_one()
         assert events.count(conn, 2) == TASKS
     assert len(kept["rows"]) == run.report["rows"]
 

@@ -312,7 +312,8 @@ def test_supervised_tuning_learns_from_written_rationales_and_is_done_once(
     [
         ({"tasks": 0}, "tasks must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0"),
-        ({"objective": "dpo"}, "not 'dpo'"),
+        ({"objectives": {"dpo": -1.0}}, "dpo must be a number of at least 0"),
+        ({"objectives": {"ppo": 1.0}}, "Unknown settings of objectives: ppo"),
         ({"train": {"epoch": 3}}, "Unknown training settings: epoch"),
         ({"noise": 2.0}, "noise"),
         ({"critic": Critic.ROUGE, "strictness": (Strictness.STRICT,)}, "cannot be strict"),

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import pytest
 
 from illume_plugin.embedded import base_model_path, draw, make_tasks, rationales
 from illume_plugin.errors import IllumeError, ModelError, RunError
-from illume_plugin.training import TrainConfig
+from illume_plugin.examples import LabelledRationale, PairSource, PreferencePair
+from illume_plugin.training import RunSpec, TrainConfig, write_spec
+from illume_plugin.training.objectives.settings import ObjectiveSettings
 from illume_plugin.types import TrainingRow, TrainingSet
 
 torch = pytest.importorskip("torch")
@@ -64,13 +66,34 @@ def trained(
     **more: Any,
 ) -> dict[str, torch.Tensor]:
     """The weights after training."""
+    training_set = TrainingSet(1, tuple(world[0]), held_out=(), content_hash="")
+    return trained_on(base, training_set, world[1], folder, config, **more)
+
+
+def trained_on(
+    base: BaseModel,
+    training_set: TrainingSet,
+    images: dict[str, Path],
+    folder: Path,
+    config: TrainConfig,
+    **more: Any,
+) -> dict[str, torch.Tensor]:
     settings: dict[str, Any] = {"parent": None, "progress": lambda *_: None, **more}
-    rows, images = world
-    training_set = TrainingSet(1, tuple(rows), held_out=(), content_hash="")
     train_adapter(base, "new", training_set, images, config, scratch=folder / "scratch", **settings)
     base.adapters.save("new", folder / "adapter")
     base.adapters.drop("new")
     return dict(load_file(folder / "adapter" / "adapter_model.safetensors"))
+
+
+def judged(rows: Sequence[TrainingRow]) -> TrainingSet:
+    """Each rationale is preferred to the next one, and fits where that one does not."""
+    told = [row for row in rows if row.rationale]
+    pairs, labels = [], []
+    for row, other in zip(told, [*told[1:], told[0]], strict=True):
+        key = row.task_id, row.image, row.question, row.answer
+        pairs.append(PreferencePair(*key, row.rationale, other.rationale, PairSource.FITS, row.weight))
+        labels.append(LabelledRationale(*key, f"{row.rationale} too", desirable=row.task_id % 2 == 0))
+    return TrainingSet(1, tuple(rows), (), "", pairs=tuple(pairs), labels=tuple(labels))
 
 
 def distance(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
@@ -146,25 +169,31 @@ def test_sharing_pictures_changes_nothing(
     assert compared == ["rows that share a picture as one sequence, pictures features kept"]
 
 
+PREFERRED = ObjectiveSettings(dpo=1.0, kto=0.5)
+
+
+@pytest.mark.parametrize("objectives", [ObjectiveSettings(), PREFERRED], ids=["illume", "with references"])
 def test_two_processes_make_the_same_steps_as_one(
-    base: BaseModel, world: tuple[list[TrainingRow], dict[str, Path]], tmp_path: Path
+    base: BaseModel,
+    world: tuple[list[TrainingRow], dict[str, Path]],
+    tmp_path: Path,
+    objectives: ObjectiveSettings,
 ) -> None:
-    rows, images = world
-    config = replace(SMALL, batch_size=8, micro_batch_size=2, max_steps=2, warmup=0.0)
+    """With the reference, each of them computes a part of it."""
+    config = replace(SMALL, batch_size=8, micro_batch_size=2, max_steps=2, warmup=0.0, objectives=objectives)
+    training_set, images = judged(world[0]), world[1]
     losses: list[float] = []
-    one = trained(base, world, tmp_path / "one", config, progress=lambda *told: losses.append(told[2]))
-    told = {
-        "rows": [asdict(row) for row in rows],
-        "images": {name: str(path) for name, path in images.items()},
-        "config": config.to_json(),
-        "out": str(tmp_path / "two"),
-    }
-    (tmp_path / "told.json").write_text(json.dumps(told))
+    one = trained_on(
+        base, training_set, images, tmp_path / "one", config, progress=lambda *told: losses.append(told[2])
+    )
+    pictures = {name: str(path) for name, path in images.items()}
+    spec = RunSpec(str(base_model_path()), None, "v0000", training_set, pictures, config)
+    write_spec(tmp_path / "two", spec)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = Path(__file__).parent / "train_in_processes.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [*torchrun, str(script), str(tmp_path / "told.json")],
+        [*torchrun, str(script), str(tmp_path / "two")],
         capture_output=True,
         text=True,
         env=environment,

@@ -35,7 +35,7 @@ from illume_plugin.generation.vllm.chat import CHAT  # noqa: E402
 from illume_plugin.generation.vllm.client import VllmClient  # noqa: E402
 from illume_plugin.generation.vllm.engine import VllmGenerator  # noqa: E402
 from illume_plugin.generation.vllm.pictures import data_url  # noqa: E402
-from illume_plugin.registry import Registry  # noqa: E402
+from illume_plugin.registry import FolderStore, Registry  # noqa: E402
 from illume_plugin.training.lora import language_layers  # noqa: E402
 from illume_plugin.types import Blind, Candidate, Task  # noqa: E402
 
@@ -578,7 +578,7 @@ def test_the_setting_chooses_the_server_and_no_weights_are_loaded(
 
     monkeypatch.setattr("transformers.AutoModelForImageTextToText.from_pretrained", loaded)
     settings = load_settings(vllm_url="http://gpu:8000/v1", vllm_api_key="sesame", data_dir=tmp_path)
-    engine = Engine(settings, Registry(tmp_path / "adapters"))
+    engine = Engine(settings, Registry(FolderStore(tmp_path / "adapters")))
     generator = engine.generator()
     assert isinstance(generator, VllmGenerator)
     assert generator.mode == "vLLM server at http://gpu:8000"

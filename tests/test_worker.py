@@ -8,15 +8,18 @@ from itertools import chain
 from typing import Any
 
 import pytest
-from conftest import SayingGenerator, task
+from conftest import SayingGenerator, both_stores, task
 from test_retrain import submitted
 
 from backend.presample import push_ahead, sample_ahead, waiting
 from backend.service import Service
 from backend.worker import Worker
 from illume_plugin.errors import LabelStudioError
+from illume_plugin.labelstudio.pages import ProjectNow
 from illume_plugin.store import candidates, projects, runs, versions
 from illume_plugin.types import Project
+
+pytestmark = both_stores
 
 
 class TakingLabelStudio:
@@ -25,6 +28,9 @@ class TakingLabelStudio:
     def __init__(self) -> None:
         self.pushed: list[Mapping[str, Any]] = []
         self.refuse = False
+
+    def project_now(self, project_id: int) -> ProjectNow:
+        raise LabelStudioError("Label Studio is down.")
 
     def push_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
         if self.refuse:

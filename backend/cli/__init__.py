@@ -60,6 +60,18 @@ def main(*, config: Path | None, verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-from backend.cli import demo, evaluate, project, run, serve, simulate, versions  # noqa: E402 - they register themselves on `main`
+from backend.cli import backup, demo, evaluate, project, run, serve, simulate, sync, trial, versions  # noqa: E402 - they register themselves on `main`
 
-__all__ = ["demo", "evaluate", "main", "project", "run", "serve", "simulate", "versions"]
+__all__ = [
+    "backup",
+    "demo",
+    "evaluate",
+    "main",
+    "project",
+    "run",
+    "serve",
+    "simulate",
+    "sync",
+    "trial",
+    "versions",
+]

@@ -197,6 +197,8 @@ def _tell_end(run: Run) -> None:
 
     if run.state is RunState.PROMOTED:
         click.echo(f"Run {run.run_id}: {run.version} serves now.")
+    elif run.state is RunState.TRIAL:
+        click.echo(f"Run {run.run_id}: {run.version} is on trial beside the version that serves.")
     elif run.state is RunState.HELD:
         click.echo(f"Run {run.run_id}: {run.version} was trained but not promoted; {run.parent} goes on.")
     for sentence in [*run.report.get("reasons", []), *run.report.get("notes", [])]:

@@ -65,7 +65,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 
 @main.command()
 def worker() -> None:
-    """Work in the background: take in events, sample ahead, push candidates, train.
+    """Work in the background: take in events, ask what changed, sample ahead, push, train.
 
     \b
     Example:
@@ -97,7 +97,8 @@ def presample(project_id: int | None, *, dry_run: bool) -> None:
     service.apply_events()
     with service.store.read() as conn:
         project = projects.get(conn, number)
-        have, pushed = candidates.count(conn, number, version=project.active_version, plan=service.plan.hash)
+        key = {"version": project.active_version, "plan": service.sampler.key(project)}
+        have, pushed = candidates.count(conn, number, **key)
     total = len(waiting(service, project))
     click.echo(
         f"{total} tasks lack candidates of {project.active_version}; "

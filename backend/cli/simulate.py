@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from backend.cli import main
+from backend.cli.run import Assignment
 
 
 def _list(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
@@ -34,6 +35,12 @@ def _settings(_context: click.Context, _parameter: click.Parameter, value: tuple
         except ValueError:
             found[name] = text
     return found
+
+
+def _weights(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[tuple[str, float], ...]
+) -> dict[str, float]:
+    return dict(value)
 
 
 _COUNT = click.IntRange(min=1)
@@ -94,7 +101,13 @@ _COUNT = click.IntRange(min=1)
     "--held-out-samples", default=4, show_default=True, type=_COUNT, help="Draws of each at T = 0.7."
 )
 @click.option(
-    "--objective", default="illume", show_default=True, type=click.Choice(["illume"]), help="What is trained."
+    "--objective",
+    "objectives",
+    multiple=True,
+    type=Assignment(),
+    metavar="NAME=WEIGHT",
+    callback=_weights,
+    help="Weight of an objective: illume, dress, dpo, kto, contrast; may be given several times.",
 )
 @click.option(
     "--train", multiple=True, metavar="NAME=VALUE", callback=_settings, help="A training setting; repeatable."
@@ -146,6 +159,7 @@ def simulate(
       illume simulate --out results/quick --tasks 20 --iterations 2 --held-out-tasks 40
       illume simulate --out results/noisy --annotators 3 --strictness exact,lenient,strict --noise 0.1
       illume simulate --out results/control --world patterns --tasks 24 --held-out-tasks 30
+      illume simulate --out results/dpo --objective dpo=0.1 --objective contrast=0.1
       illume simulate --out results/lr --train learning_rate=5e-4 --train epochs=3
       illume simulate --out results/proof --label-studio --tasks 40 --iterations 2 --port 9100
       illume simulate --out results/proof --label-studio --remove

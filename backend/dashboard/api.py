@@ -55,6 +55,12 @@ def versions(project_id: int) -> Response:
     return jsonify(versions=board().versions(project_id), switches=board().switches(project_id))
 
 
+@blueprint.get("/projects/<int:project_id>/trial")
+def trial(project_id: int) -> Response:
+    """The trial that goes on, or the last one, with its figures; null where there was none."""
+    return jsonify(trial=board().trial(project_id))
+
+
 @blueprint.get("/projects/<int:project_id>/tasks")
 def tasks(project_id: int) -> Response:
     """A page of tasks with candidates, scores and verdicts."""

@@ -21,6 +21,7 @@ from backend.dashboard.views import (
     VersionView,
 )
 from backend.service import Service
+from backend.trials import Standing, standing
 from illume_plugin.errors import NotFoundError
 from illume_plugin.store import projects, runs
 from illume_plugin.store.tables import tasks
@@ -71,9 +72,9 @@ class Board:
 
         def count() -> Counts:
             with self.service.store.read() as conn:
-                return queries.counts(conn, project, self.service.plan.hash)
+                return queries.counts(conn, project, self.service.sampler.key(project))
 
-        return self.kept.get(("counts", project.project_id, project.active_version), count)
+        return self.kept.get(("counts", project.project_id, project.adapters), count)
 
     def curve(self, project_id: int) -> CurveView:
         """Fit rates and learning curve, kept for a moment."""
@@ -84,6 +85,10 @@ class Board:
 
         self.project(project_id)
         return self.kept.get(("curve", project_id), count)
+
+    def trial(self, project_id: int) -> Standing | None:
+        """The trial that goes on, or the last one, kept for a moment."""
+        return self.kept.get(("trial", project_id), lambda: standing(self.service, project_id))
 
     def annotators(self, project_id: int) -> AnnotatorsView:
         """The annotators, kept for a moment."""

@@ -66,6 +66,9 @@ def _sets(
     """The sets of `version`; of tasks that have none, those of the version that was judged."""
     plan = service.plan.hash
     found = candidates.get(conn, project.project_id, list(said), version=version, plan=plan)
+    if version == project.active_version and project.challenger is not None:
+        on_trial = service.sampler.key(project)
+        found |= candidates.get(conn, project.project_id, list(said), version=version, plan=on_trial)
     judged = {task_id: _drawn_by(said[task_id]) for task_id in said if task_id not in found}
     for other in set(judged.values()) - {""}:
         ids = [task_id for task_id, drawn_by in judged.items() if drawn_by == other]

@@ -10,6 +10,7 @@ import time
 from sqlalchemy import Connection, func, select
 
 from backend.dashboard.views import HealthView, Piece
+from backend.dashboard.words import plural
 from backend.doctor import Outcome, examine
 from backend.service import Service
 from illume_plugin.errors import IllumeError
@@ -69,9 +70,8 @@ def health(service: Service, doctor: Doctor) -> HealthView:
 def _database(service: Service, conn: Connection, started: float) -> Piece:
     known = len(projects.every(conn))
     took = 1000 * (time.perf_counter() - started)
-    return Piece(
-        "database", Outcome.OK.value, f"{service.store.dialect}, {known} projects; answers in {took:.0f} ms"
-    )
+    told = f"{service.store.dialect}, {plural(known, 'project')}; answers in {took:.0f} ms"
+    return Piece("database", Outcome.OK.value, told)
 
 
 def _worker(conn: Connection, now: float) -> Piece:

@@ -10,6 +10,7 @@ from backend.dashboard.board import Board, board
 from backend.dashboard.exposition import CONTENT_TYPE, Family, render
 from backend.dashboard.views import ProjectView
 from illume_plugin import __version__
+from illume_plugin.store import projects, reconciliations
 from illume_plugin.store.tables import events, runs, switches
 from illume_plugin.types import RunState
 
@@ -28,6 +29,7 @@ def metrics() -> Response:
         *_loop(board(), glances),
         *_runs(board(), glances),
         *_events(board()),
+        *_in_step(board()),
         *traffic.families(),
     ]
     return Response(render(families), content_type=CONTENT_TYPE)
@@ -104,3 +106,19 @@ def _events(board: Board) -> list[Family]:
     if received is not None:
         last.add(received)
     return [pending, last]
+
+
+def _in_step(board: Board) -> list[Family]:
+    last = Family("illume_reconciled_timestamp_seconds", "gauge", "When Label Studio was last asked.")
+    failed = Family("illume_reconcile_failures", "gauge", "Rounds that failed since the last complete one.")
+    found = Family("illume_reconcile_found_total", "counter", "Changes found that no event had told.")
+    with board.service.store.read() as conn:
+        known = {one.project_id: reconciliations.find(conn, one.project_id) for one in projects.every(conn)}
+    for project_id, state in known.items():
+        if state is None:
+            continue
+        failed.add(state.attempts, project=project_id)
+        found.add(state.found, project=project_id)
+        if state.checked_at is not None:
+            last.add(state.checked_at, project=project_id)
+    return [last, failed, found]

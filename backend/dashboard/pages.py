@@ -60,6 +60,7 @@ def overview(project_id: int) -> str:
         project_id,
         glance=glance,
         curve=curve,
+        trial=board().trial(project_id),
         charts=_curve_charts(curve),
         runs=board().runs(project_id)[:FEW],
     )
@@ -111,6 +112,7 @@ def versions(project_id: int) -> str:
         glance=board().glance(project_id),
         versions=board().versions(project_id),
         switches=board().switches(project_id),
+        trial=board().trial(project_id),
         base=BASE_VERSION,
     )
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, union_all
 
 from backend.dashboard.views import AnnotatorsView, AnnotatorView, CurveView, FitRate
 from illume_plugin.agreement import Votes, krippendorff_alpha, pairwise_agreement
@@ -45,10 +45,18 @@ def curve(conn: Connection, project_id: int) -> CurveView:
 
 
 def _sums_by_version(conn: Connection, project_id: int) -> list[tuple[str, TaskSums]]:
+    # a text that two versions wrote during a trial counts for both
+    drawn = union_all(
+        *(
+            select(wrote.label("version"), preferences.c.task_id, _TICKED.label("ticked")).where(
+                preferences.c.project_id == project_id, _SHOWN, wrote.is_not(None)
+            )
+            for wrote in (preferences.c.version, preferences.c.shared_with)
+        )
+    ).subquery()
     per_task = (
-        select(preferences.c.version, func.count().label("m"), func.sum(_TICKED).label("f"))
-        .where(preferences.c.project_id == project_id, _SHOWN, preferences.c.version.is_not(None))
-        .group_by(preferences.c.version, preferences.c.task_id)
+        select(drawn.c.version, func.count().label("m"), func.sum(drawn.c.ticked).label("f"))
+        .group_by(drawn.c.version, drawn.c.task_id)
         .subquery()
     )
     m, f = per_task.c.m, per_task.c.f

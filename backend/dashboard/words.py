@@ -14,6 +14,9 @@ METRICS = {
     "preference_accuracy": "fitting scored above unfitting",
     "fit_logprob": "log-probability of fitting ones",
     "answer_accuracy": "own answer right",
+    "rouge_l": "ROUGE-L",
+    "bleu": "BLEU",
+    "cider": "CIDEr",
 }
 _NONE = "–"
 
@@ -39,7 +42,7 @@ def figure(metric: Metric | None) -> str:
     """Any metric with its 95 % interval and its n."""
     if metric is None:
         return _NONE
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}), n = {metric.n}"
+    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}), n\u00a0=\u00a0{metric.n}"
 
 
 def duration(seconds: float | None) -> str:

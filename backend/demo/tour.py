@@ -220,7 +220,7 @@ def _wait_for_candidates(tour: Tour, service: Service, project_id: int, worker: 
         worker.check()
         with service.store.read() as conn:
             project = projects.get(conn, project_id)
-            key = {"version": project.active_version, "plan": service.plan.hash}
+            key = {"version": project.active_version, "plan": service.sampler.key(project)}
             total = projects.count_tasks(conn, project_id)
             sampled, pushed = candidates.count(conn, project_id, **key)
         if not waiting(service, project) and not unpushed(service, project):

@@ -9,6 +9,7 @@ from backend.service import Service
 from backend.simulate.progress import Say, Stage
 from backend.simulate.submission import submission
 from backend.simulate.world import DrawnPictures, task_data
+from backend.trials import review
 from illume_plugin.annotators import Annotator
 from illume_plugin.embedded import WorldTask
 from illume_plugin.errors import IllumeError
@@ -73,6 +74,7 @@ class Labelling:
                 self._submit(project, tasks[task_id], data[task_id], found)
             stage.at(start + len(some))
         self._service.apply_events()
+        review(self._service, project)  # where the gate policy has a blind gate, these are its people
         return stage.seconds
 
     def tally(self, tasks: Mapping[int, WorldTask]) -> Tally:

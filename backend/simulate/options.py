@@ -14,11 +14,21 @@ from backend.settings import Settings, load_settings
 from illume_plugin.annotators import Critic, Strictness, team
 from illume_plugin.embedded import World
 from illume_plugin.errors import ConflictError, SettingsError
+from illume_plugin.gate_policy import GatePolicy
+from illume_plugin.quantization import Quantization
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.spec import write_json
 from illume_plugin.types import MAX_CANDIDATES, Json
 
 OPTIONS_FILE = "options.json"
+#: What folders were made with that do not say so: they are from before it was written down.
+_UNSAID: Mapping[str, Json] = {
+    "gate": asdict(GatePolicy()),
+    "dtype": "auto",
+    "quantization": Quantization.NONE.value,
+}
+#: An option of before, which had one value.
+_GONE = "objective"
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Options:
         held_out_samples: draws per held-out task for the fit rate at T = 0.7.
         seed: of the world, the annotators' slips and the training.
         weigh_agreement: a rationale counts by the share of annotators who ticked it, or a majority decides.
+        objectives: weights of objectives that differ from their defaults; they win over those in `train`.
         train: fields of TrainConfig that differ from its defaults.
     """
 
@@ -53,7 +64,7 @@ class Options:
     critic: Critic = Critic.CHECKER
     held_out_tasks: int = 150
     held_out_samples: int = 4
-    objective: str = "illume"
+    objectives: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     weigh_agreement: bool = True
     train: Mapping[str, Json] = field(default_factory=dict)
@@ -67,8 +78,6 @@ class Options:
         ]
         if self.seed < 0:
             wrong.append(f"seed must be at least 0, not {self.seed}.")
-        if self.objective != "illume":
-            wrong.append(f"objective must be illume, not {self.objective!r}.")
         if wrong:
             raise SettingsError(" ".join(wrong))
         team(self.annotators, self.critic, self.strictness, noise=self.noise)
@@ -80,7 +89,8 @@ class Options:
         Raises:
             SettingsError: a training setting is wrong or unknown.
         """
-        return TrainConfig.from_json({"seed": self.seed, **self.train})
+        objectives = {**self.train.get("objectives", {}), **self.objectives}
+        return TrainConfig.from_json({"seed": self.seed, **self.train, "objectives": objectives})
 
     def settings(self, out: Path) -> Settings:
         """Settings of a backend that lives in `out` alone, whatever store the user's own settings name."""
@@ -109,16 +119,19 @@ def frozen(options: Options, settings: Settings) -> dict[str, Json]:
         **options.to_json(),
         "base_model": settings.base_model,
         "base_model_hash": _weights_hash(Path(source)),
+        "dtype": settings.dtype,
+        "quantization": settings.quantization.value,
         "max_new_tokens": settings.max_new_tokens,
         "held_out_fraction": settings.held_out_fraction,
         "minimum_accepted": settings.minimum_accepted,
+        "gate": asdict(settings.gate_limits()),
     }
 
 
 def freeze(out: Path, wanted: Mapping[str, Json]) -> None:
     """Write down what `out` is made with; where it is written already, see that it is the same.
 
-    An option that came into the program after `out` was begun had its default then.
+    What came into the program after `out` was begun had its default then.
 
     Raises:
         ConflictError: it was begun with something else; every difference is named.
@@ -127,7 +140,9 @@ def freeze(out: Path, wanted: Mapping[str, Json]) -> None:
     if not path.is_file():
         write_json(path, wanted)
         return
-    known: dict[str, Any] = Options().to_json() | json.loads(path.read_text(encoding="utf-8"))
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    written.pop(_GONE, None)
+    known = Options().to_json() | {name: _UNSAID[name] for name in _UNSAID if name in wanted} | written
     differ = [name for name in sorted({*known, *wanted}) if known.get(name) != wanted.get(name)]
     if differ:
         changes = ", ".join(

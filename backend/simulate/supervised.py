@@ -101,6 +101,7 @@ def _train(simulation: Simulation, folder: Path, written: int) -> None:
         config=simulation.options.train_config(),
         device=simulation.settings.device,
         dtype=simulation.settings.dtype,
+        quantization=simulation.settings.quantization,
         trust_remote_code=simulation.settings.trust_remote_code,
     )
     write_spec(folder, spec)

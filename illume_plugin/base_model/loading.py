@@ -14,7 +14,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from illume_plugin.base_model.adapters import Adapters
 from illume_plugin.base_model.prompts import DEFAULT_WHY, Prompts
+from illume_plugin.base_model.quantized import quantised_loading, settle
 from illume_plugin.errors import ModelError
+from illume_plugin.quantization import Quantization
 
 #: Optional file beside the weights; `{"why": "..."}` is the question the model was taught to explain on.
 HINTS_FILE = "illume.json"
@@ -42,6 +44,7 @@ class BaseModel:
         end_ids: ids of the tokens that end a reply.
         context: tokens that it reads at most, those of the picture and new ones included; None where it does
             not say.
+        quantization: how few bits its language blocks are in.
     """
 
     adapters: Adapters
@@ -53,6 +56,7 @@ class BaseModel:
     end_ids: tuple[int, ...]
     pad_id: int
     context: int | None = None
+    quantization: Quantization = Quantization.NONE
 
 
 def load_base_model(
@@ -60,6 +64,7 @@ def load_base_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
+    quantization: Quantization = Quantization.NONE,
     why: str | None = None,
     trust_remote_code: bool = False,
 ) -> BaseModel:
@@ -69,11 +74,13 @@ def load_base_model(
         device: where to put it; the first GPU, or else the processor.
         dtype: of the weights, also by name; "auto": float32 on a processor (half precision is slow there),
             otherwise as stored.
+        quantization: how few bits the language blocks are kept in; see `base_model.quantized`.
         why: the question that asks for the rationale; otherwise from `illume.json` beside the weights,
             otherwise ours.
 
     Raises:
-        ModelError: it is missing, not safetensors, of a kind we cannot use, or needs torchvision.
+        ModelError: it is missing, not safetensors, of a kind we cannot use, or needs torchvision; or it
+            cannot be quantised here.
     """
     folder = _folder(source)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -81,8 +88,11 @@ def load_base_model(
     where = str(folder or source)
     try:
         processor = AutoProcessor.from_pretrained(where, trust_remote_code=trust_remote_code)
+        bits = quantised_loading(
+            quantization, where, device=place, dtype=kind, trust_remote_code=trust_remote_code
+        )
         model = AutoModelForImageTextToText.from_pretrained(
-            where, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code
+            where, dtype=kind, use_safetensors=True, trust_remote_code=trust_remote_code, **bits
         )
     except _LOAD_ERRORS as error:
         raise _unloadable(str(source), error) from error
@@ -92,6 +102,7 @@ def load_base_model(
             why="Prompt and rationale must be one sequence to be trained together.",
             todo="Choose a decoder-only vision-language model such as LLaVA, Idefics3 or Gemma 3.",
         )
+    settle(model, quantization)
     model.to(place).eval().requires_grad_(False)
     end_ids = _end_ids(model.generation_config, processor.tokenizer)
     pad = processor.tokenizer.pad_token_id
@@ -107,6 +118,7 @@ def load_base_model(
         end_ids=end_ids,
         pad_id=end_ids[0] if pad is None else pad,
         context=getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None),
+        quantization=quantization,
     )
 
 

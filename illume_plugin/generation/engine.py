@@ -18,6 +18,7 @@ from illume_plugin.generation.sentence_search_candidates import SearchedTasks
 from illume_plugin.generation.stopping import never
 from illume_plugin.generation.tokens import new_tokens
 from illume_plugin.generation.wordings import rationale_prompt
+from illume_plugin.quantization import Quantization
 from illume_plugin.scoring import ScoreRequest, facts_of, score
 from illume_plugin.selection import clean
 from illume_plugin.types import Candidate
@@ -59,9 +60,13 @@ class TransformersGenerator:
             decoding=mode,
             scoring=scoring.mode.value,
             blind=scoring.blind.value,
-            place=f"{self.base.device}, {dtype}",
+            place=f"{self.base.device}, {dtype}" + self._bits(),
             concern="; ".join(concerns),
         )
+
+    def _bits(self) -> str:
+        kind = self.base.quantization
+        return "" if kind is Quantization.NONE else f", language blocks in {kind.value}"
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load the adapter in `folder` beside the others.

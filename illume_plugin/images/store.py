@@ -6,8 +6,6 @@ What arrives gets its name only after it has been decoded in full, so a kept fil
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -18,6 +16,7 @@ from PIL import Image
 
 from illume_plugin.errors import ImageError
 from illume_plugin.images.addresses import Addresses, Visit
+from illume_plugin.images.cache import FileCache
 from illume_plugin.images.opening import FORMATS, MAX_PIXELS, must_be_bearable, open_picture, reading
 from illume_plugin.types import Task
 
@@ -25,6 +24,8 @@ _MAX_REDIRECTS = 5
 #: A whole picture may take so many times `timeout_s`: a server that drips bytes holds no worker for ever.
 _SLOWEST = 6
 _CHUNK_BYTES = 1 << 16
+#: Bound of the folder where none is given, bytes.
+MAX_KEPT_BYTES = 10 * 10**9
 
 
 class ImageStore:
@@ -40,6 +41,7 @@ class ImageStore:
             "*" allows every host with a public address.
         max_bytes: largest file accepted.
         max_pixels: largest width x height accepted.
+        max_kept_bytes: size that the folder is kept below; see FileCache.
         timeout_s: seconds to connect, and between bytes.
     """
 
@@ -52,9 +54,10 @@ class ImageStore:
         allowed_hosts: Collection[str] = (),
         max_bytes: int = 20_000_000,
         max_pixels: int = MAX_PIXELS,
+        max_kept_bytes: int = MAX_KEPT_BYTES,
         timeout_s: float = 10.0,
     ) -> None:
-        self._root = root
+        self._cache = FileCache(root, max_bytes=max_kept_bytes)
         self._addresses = Addresses(label_studio_url, auth_headers, allowed_hosts)
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
@@ -70,35 +73,37 @@ class ImageStore:
     def fetch(self, task: Task) -> Path:
         """The task's picture as a local file that decodes; from the folder when it is there already.
 
+        The file stays for a quarter of an hour at least; whoever needs it for longer pins it.
+
         Raises:
-            ImageError: the address is refused, the server does not give it, or it is no usable picture.
+            ImageError: the address is refused, the server does not give it, it is no usable picture, or there
+                is no room for it.
         """
-        kept = self._root / self._name(task.image)
-        if self._is_kept(kept):
+        name = self._name(task.image)
+        kept = self._cache.find(name)
+        if kept is not None and self._is_kept(kept):
             return kept
         visit = self._addresses.first(task)
-        self._root.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=self._root, prefix=".fetching-")
-        partial = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                for chunk in self._download(visit, task.image):
-                    file.write(chunk)
-            # In full, as it will be seen: a header alone says nothing of a file that was cut short.
-            open_picture(partial, name=task.image, max_pixels=self._max_pixels)
-            partial.replace(kept)
-        finally:
-            partial.unlink(missing_ok=True)
-        return kept
+            with self._cache.draft() as draft:
+                with draft.open("wb") as file:
+                    for chunk in self._download(visit, task.image):
+                        file.write(chunk)
+                # In full, as it will be seen: a header alone says nothing of a file that was cut short.
+                open_picture(draft, name=task.image, max_pixels=self._max_pixels)
+                return self._cache.keep(draft, name)
+        except OSError as error:
+            raise ImageError(
+                f"The picture {task.image!r} cannot be kept: {error.strerror or error}.",
+                todo="See that the data folder has room and may be written to.",
+            ) from error
 
     def _name(self, image: str) -> str:
         """File name of an address: its hash, together with the server that gives a path its meaning."""
         return hashlib.sha256(f"{self._addresses.label_studio}\n{image}".encode()).hexdigest()
 
     def _is_kept(self, kept: Path) -> bool:
-        """Whether the file is there and its header still reads; pixels were decoded when it came."""
-        if not kept.is_file():
-            return False
+        """Whether the header of the file still reads; pixels were decoded when it came."""
         try:
             with reading(kept, kept.name), Image.open(kept, formats=FORMATS) as picture:
                 must_be_bearable(picture, kept.name, self._max_pixels)

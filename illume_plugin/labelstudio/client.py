@@ -15,6 +15,7 @@ import httpx
 
 from illume_plugin.errors import LabelStudioError
 from illume_plugin.labelstudio.failures import DoorClient
+from illume_plugin.labelstudio.pages import Page, ProjectNow, Where, read_page, read_project
 from illume_plugin.labelstudio.records import (
     BackendInfo,
     LocalStorageInfo,
@@ -142,6 +143,14 @@ class LabelStudio:
             for task in page:
                 after = number(task.id)
                 yield TaskInfo(after, task.data or {}, bool(getattr(task, "is_labeled", False)))
+
+    def project_now(self, project_id: int) -> ProjectNow:
+        """A project's title, configuration and totals (0.1 to 0.5 s)."""
+        return read_project(self._http, project_id)
+
+    def task_page(self, project_id: int, where: Where, size: int) -> Page:
+        """The first tasks that match, with their annotations; see labelstudio.changes for what to ask."""
+        return read_page(self._http, project_id, where, size)
 
     def import_tasks(self, project_id: int, data: Sequence[Mapping[str, Json]]) -> list[int]:
         """Make one task per mapping; returns their ids in the same order.

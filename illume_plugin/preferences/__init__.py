@@ -13,6 +13,7 @@ from illume_plugin.preferences.observations import (
     read_annotation,
     read_task_seen,
 )
+from illume_plugin.preferences.present import TaskNow, Totals, read_task_now
 from illume_plugin.preferences.reading import preferences_of
 from illume_plugin.preferences.secrets import strip_secrets
 
@@ -23,13 +24,16 @@ __all__ = [
     "Ledger",
     "Observation",
     "TaskDeleted",
+    "TaskNow",
     "TaskSeen",
+    "Totals",
     "TrainingRequested",
     "fold",
     "newer",
     "observe",
     "preferences_of",
     "read_annotation",
+    "read_task_now",
     "read_task_seen",
     "strip_secrets",
 ]

@@ -85,8 +85,8 @@ def _writers(
 
 
 def _version(value: Json) -> str | None:
-    """A version's name; None for what cannot be one (the store keeps 64 characters)."""
-    return value if isinstance(value, str) and 0 < len(value) <= 64 else None
+    """A version's name; None for what cannot be one."""
+    return value if isinstance(value, str) and value else None
 
 
 def _place(text: str, originals: list[Json]) -> int | None:

@@ -67,6 +67,8 @@ def waiting(
 ) -> dict[int, dict[str, Any]]:
     """Data of the tasks that nobody has judged and that lack candidates of the version, by task id.
 
+    That is the order in which Label Studio's label stream opens them, too (docs/adr/0013).
+
     Tasks that could not be sampled wait until their time to be tried again has come.
     """
     sampled = exists().where(
@@ -134,6 +136,7 @@ def unmark_overtaken(conn: Connection, project_id: int, *, version: str) -> int:
     It shows the newest prediction of a version: what was pushed before is to be pushed again when it is
     wanted again, as at the beginning and at the end of a trial. Judged tasks stay as they are.
     """
+    _alone_with(conn, project_id)
     later = candidate_sets.alias("later")
     overtaken = exists().where(
         later.c.project_id == candidate_sets.c.project_id,

@@ -31,8 +31,8 @@ class Store:
     >>> with store.write() as conn:
     ...     events.append(conn, body, now=time.time())
 
-    SQLite has one writer at a time. On PostgreSQL writers run side by side, each statement on what is committed
-    by then; verbs that read before they write ask for `dialect.alone` or lock the row they read.
+    SQLite has one writer at a time. On PostgreSQL writers run side by side, each statement on what is
+    committed by then; verbs that read before they write ask for `dialect.alone` or lock the row they read.
 
     Raises:
         SettingsError: the URL is not one of SQLite's or PostgreSQL's, or the driver is missing.

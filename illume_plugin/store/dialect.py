@@ -27,7 +27,8 @@ def _insert(conn: Connection, table: Table) -> Any:
 
 def insert_or_ignore(conn: Connection, table: Table) -> Any:
     """`INSERT ... ON CONFLICT DO NOTHING`; rowcount is 0 when the row was there."""
-    return _insert(conn, table).on_conflict_do_nothing()
+    # Without the option SQLAlchemy knows the count on SQLite alone, and says -1 on PostgreSQL.
+    return _insert(conn, table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def insert_or_replace(conn: Connection, table: Table, values: dict[str, Any]) -> Any:
@@ -37,6 +38,13 @@ def insert_or_replace(conn: Connection, table: Table, values: dict[str, Any]) ->
     return statement.on_conflict_do_update(
         index_elements=keys, set_={name: statement.excluded[name] for name in values if name not in keys}
     )
+
+
+def clock_of(conn: Connection) -> float | None:
+    """What time it is on PostgreSQL's machine, seconds since the epoch; SQLite has none of its own."""
+    if conn.dialect.name != "postgresql":
+        return None
+    return float(conn.execute(select(func.extract("epoch", func.clock_timestamp()))).scalar_one())
 
 
 def alone(conn: Connection, name: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
@@ -23,6 +24,10 @@ from illume_plugin.store import judgements, projects
 from illume_plugin.store.dialect import alone, insert_or_ignore
 from illume_plugin.store.tables import events
 
+_DELETIONS = frozenset({"ANNOTATIONS_DELETED", "TASKS_DELETED"})
+#: Events looked at together for what was heard a moment ago.
+_NEWEST = 200
+
 
 def append(conn: Connection, body: Mapping[str, Any], *, now: float) -> bool:
     """Keep one event for ever. `body` must already be free of secrets (preferences.strip_secrets).
@@ -31,18 +36,25 @@ def append(conn: Connection, body: Mapping[str, Any], *, now: float) -> bool:
         False when exactly this event is here already.
     """
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    project = body.get("project")
-    project_id = project.get("id") if isinstance(project, Mapping) else None
     result = conn.execute(
         insert_or_ignore(conn, events).values(
             digest=hashlib.sha256(text.encode()).hexdigest(),
             action=str(body.get("action"))[:64],
-            project_id=project_id if isinstance(project_id, int) else None,
+            project_id=_project_of(body),
             body=body,
             received_at=now,
         )
     )
     return bool(result.rowcount)
+
+
+def _project_of(body: Mapping[str, Any]) -> int | None:
+    """The project that an event names, of whatever kind it is; None where that is no number of a project."""
+    project = body.get("project")
+    named = project.get("id") if isinstance(project, Mapping) else None
+    if not isinstance(named, int) or isinstance(named, bool):
+        return None
+    return named if 0 < named < 2**63 else None
 
 
 def apply_pending(conn: Connection, *, now: float, limit: int = 500) -> int:
@@ -87,6 +99,34 @@ def _apply(conn: Connection, observation: Observation, *, now: float) -> None:
             judgements.delete_of_task(conn, project_id, task_id)
         case ConfigSeen():
             projects.see_config(conn, observation)
+
+
+def deletions_heard(
+    conn: Connection, project_id: int, *, since: float
+) -> list[AnnotationDeleted | TaskDeleted]:
+    """The deletions that events received after a moment tell of."""
+    told: list[AnnotationDeleted | TaskDeleted] = []
+    for body in _newest_bodies(conn, project_id, since):
+        with suppress(BadRequestError):  # it is kept with its reason
+            told += [one for one in observe(body) if isinstance(one, AnnotationDeleted | TaskDeleted)]
+    return told
+
+
+def _newest_bodies(conn: Connection, project_id: int, since: float) -> Iterator[Mapping[str, Any]]:
+    """Events that tell of deletions, newest first. By id, since times have no index."""
+    columns = events.c.event_id, events.c.action, events.c.project_id, events.c.received_at
+    before = 2**63 - 1
+    while True:
+        query = select(*columns).where(events.c.event_id < before)
+        rows = conn.execute(query.order_by(events.c.event_id.desc()).limit(_NEWEST)).all()
+        for row in rows:
+            if row.received_at < since:
+                return
+            if row.project_id == project_id and row.action in _DELETIONS:
+                yield conn.execute(select(events.c.body).filter_by(event_id=row.event_id)).scalar_one()
+        if not rows:
+            return
+        before = rows[-1].event_id
 
 
 def count(conn: Connection, project_id: int) -> int:

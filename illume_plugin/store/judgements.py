@@ -1,13 +1,15 @@
 """Annotations as last seen, and the preferences they hold.
 
 The table is the fold of `preferences.Ledger` kept in SQL: the newest (updated_at, digest) of an annotation
-wins, deletion is for ever. So any order and any repetition of events ends in the same rows.
+wins, deletion is for ever. So any order and any repetition of events ends in the same rows. Above the events
+stands what Label Studio shows when it is asked (`sure`): it is the truth, events are hints.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
+from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 from sqlalchemy import delete as sql_delete
 
 from illume_plugin.identity import content_hash
@@ -16,9 +18,15 @@ from illume_plugin.store.dialect import alone, insert_or_ignore
 from illume_plugin.store.tables import annotations, preferences, tasks
 from illume_plugin.types import Annotation, Origin, Preference, Verdict
 
+_LONGEST_VERSION = 64
 
-def put(conn: Connection, annotation: Annotation, *, now: float) -> bool:
+
+def put(conn: Connection, annotation: Annotation, *, now: float, sure: bool = False) -> bool:
     """Keep this state of the annotation unless a newer one or its deletion is known.
+
+    Args:
+        sure: Label Studio shows it at this moment. Then a deletion noted before was of something else (its
+            former task), and of two states of one time this one is right.
 
     Returns:
         True when the state was new.
@@ -36,19 +44,27 @@ def put(conn: Connection, annotation: Annotation, *, now: float) -> bool:
         "result": [dict(item) for item in annotation.result],
     }
     if not conn.execute(insert_or_ignore(conn, annotations).values(**key, **values)).rowcount:
-        older = (annotations.c.updated_at < values["updated_at"]) | (
-            (annotations.c.updated_at == values["updated_at"]) & (annotations.c.digest < values["digest"])
-        )
-        changed = conn.execute(
-            update(annotations)
-            .filter_by(**key)
-            .where(annotations.c.deleted.is_(False), older)
-            .values(**values)
-        )
-        if not changed.rowcount:
+        replaces = _replaces_now(values) if sure else _replaces(values)
+        if not conn.execute(update(annotations).filter_by(**key).where(replaces).values(**values)).rowcount:
             return False
     _rewrite_preferences(conn, annotation, keep=not values["deleted"], now=now)
     return True
+
+
+def _replaces(values: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Whether a state told by an event replaces the one that is held."""
+    held = annotations.c
+    newer = held.updated_at < values["updated_at"]
+    tie = and_(held.updated_at == values["updated_at"], held.digest < values["digest"])
+    return and_(held.deleted.is_(False), or_(newer, tie))
+
+
+def _replaces_now(values: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Whether the state that Label Studio shows now replaces the one that is held."""
+    held = annotations.c
+    newer = held.updated_at < values["updated_at"]
+    other = or_(held.digest != values["digest"], held.deleted != values["deleted"])
+    return or_(newer, and_(held.updated_at == values["updated_at"], other))
 
 
 def delete(conn: Connection, project_id: int, annotation_id: int) -> None:
@@ -90,11 +106,16 @@ def _rewrite_preferences(conn: Connection, annotation: Annotation, *, keep: bool
     )
     rows = [
         {**asdict(p), "verdict": p.verdict.value, "origin": p.origin.value, "noted_at": now}
-        | {"version": _name_of(p.version)}
+        | {"version": _name(p.version), "shared_with": _name(p.shared_with)}
         for p in (preferences_of(annotation) if keep else [])
     ]
     if rows:
         conn.execute(insert(preferences), rows)
+
+
+def _name(version: str | None) -> str | None:
+    """A version that an annotation names. That comes from outside; too long a name is none of ours."""
+    return version if version is None or len(version) <= _LONGEST_VERSION else None
 
 
 def preferences_in(conn: Connection, project_id: int, *, after: int = 0) -> list[Preference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -92,20 +92,40 @@ def _read(row: Row[Any]) -> Project:
     return Project(row.project_id, row.title, row.label_config, row.active_version, row.challenger)
 
 
-def see_task(conn: Connection, seen: TaskSeen) -> None:
-    """Take in a task's data from an event: the newest wins, a deleted task stays deleted.
+def see_task(conn: Connection, seen: TaskSeen, *, sure: bool = False) -> None:
+    """Take in a task's data: the newest wins, a deleted task stays deleted.
 
-    Label Studio never gives an id again, so deletion is for ever.
+    Args:
+        sure: Label Studio shows it at this moment: then it is not deleted, and of two states of one time this
+            one is right. An event is no such proof.
     """
-    digest = content_hash(asdict(seen))
-    key = {"project_id": seen.project_id, "task_id": seen.task_id}
-    values = {"data": dict(seen.data), "updated_at": seen.updated_at, "digest": digest}
-    if conn.execute(insert_or_ignore(conn, tasks).values(**key, **values, deleted=False)).rowcount:
+    row = _row(seen)
+    if conn.execute(insert_or_ignore(conn, tasks).values(**row, deleted=False)).rowcount:
         return
-    older = (tasks.c.updated_at < seen.updated_at) | (
-        (tasks.c.updated_at == seen.updated_at) & (tasks.c.digest < digest)
-    )
-    conn.execute(update(tasks).filter_by(**key, deleted=False).where(older).values(**values))
+    digest, known = row["digest"], update(tasks).filter_by(project_id=seen.project_id, task_id=seen.task_id)
+    same_time = tasks.c.updated_at == seen.updated_at
+    older = tasks.c.updated_at < seen.updated_at
+    if sure:
+        replaces = older | (same_time & ((tasks.c.digest != digest) | tasks.c.deleted.is_(True)))
+        conn.execute(known.where(replaces).values(**row, deleted=False))
+    else:
+        replaces = older | (same_time & (tasks.c.digest < digest))
+        conn.execute(known.where(tasks.c.deleted.is_(False), replaces).values(**row))
+
+
+def add_tasks(conn: Connection, seen: Sequence[TaskSeen]) -> None:
+    """Take in tasks that are not known, many at once; one that came to be known meanwhile stays as it is."""
+    if seen:
+        conn.execute(insert_or_ignore(conn, tasks), [{**_row(one), "deleted": False} for one in seen])
+
+
+def _row(seen: TaskSeen) -> dict[str, Any]:
+    key = {"project_id": seen.project_id, "task_id": seen.task_id}
+    return key | {
+        "data": dict(seen.data),
+        "updated_at": seen.updated_at,
+        "digest": content_hash(asdict(seen)),
+    }
 
 
 def put_tasks(conn: Connection, project_id: int, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from illume_plugin.errors import ConflictError, NotFoundError
+from illume_plugin.identity import storable
 from illume_plugin.store import projects
 from illume_plugin.store.dialect import insert_or_ignore
 from illume_plugin.store.tables import runs, training_sets
@@ -38,7 +39,7 @@ def enqueue(
         return live.run_id, False
     values = {
         "project_id": project_id,
-        "trigger": trigger[:_TRIGGER_LENGTH],
+        "trigger": storable(trigger)[:_TRIGGER_LENGTH],
         "state": RunState.QUEUED.value,
         "created_at": now,
         "parent": parent,

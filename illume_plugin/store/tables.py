@@ -244,10 +244,26 @@ trials = Table(
     Column("outcome", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("report", JsonType, nullable=False),
-    Index(
-        "one_open_trial", "project_id", unique=True, sqlite_where=OPEN_TRIAL, postgresql_where=OPEN_TRIAL
-    ),
+    Index("one_open_trial", "project_id", unique=True, sqlite_where=OPEN_TRIAL, postgresql_where=OPEN_TRIAL),
     Index("trials_by_project", "project_id", "trial_id"),
+)
+
+# how far each project has been read from Label Studio; no row: never
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("project_id", BigInteger, primary_key=True, autoincrement=False),
+    # everything that changed up to this moment of Label Studio's clock is here
+    Column("settled", String(32), nullable=False),
+    # a reading of all tasks by id that is under way, the last id read, and what will be settled after it
+    Column("walk", String(32)),
+    Column("walked", BigInteger, nullable=False),
+    Column("walk_settles", String(32), nullable=False),
+    Column("checked_at", Float),
+    Column("found", BigInteger, nullable=False),
+    Column("problem", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("retry_at", Float),
 )
 
 leases = Table(

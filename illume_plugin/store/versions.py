@@ -86,8 +86,7 @@ def retire(
         ConflictError: it serves now, or it is the base model.
         NotFoundError: the project is not connected.
     """
-    project = projects.get(conn, project_id, lock=True)
-    if version == project.active_version:
+    if version == projects.get(conn, project_id, lock=True).active_version:
         raise ConflictError(
             f"{version} serves project {project_id}; it cannot be retired.",
             todo="Promote another version first, or go back: illume rollback",
@@ -97,7 +96,8 @@ def retire(
             f"{BASE_VERSION} is the base model; it cannot be retired.",
             why="It is what is left to go back to when every adapter is gone.",
         )
-    if version == project.challenger:
+    on_trial = trials.open_trial(conn, project_id)
+    if on_trial is not None and on_trial.challenger == version:
         trials.stop(conn, project_id, who=who, reason=f"{version} was retired: {reason}", now=now)
     conn.execute(
         insert_or_ignore(conn, retirements).values(

@@ -108,6 +108,7 @@ def _trained(run_dir: Path, spec: RunSpec, progress: Progress) -> tuple[BaseMode
         spec.base_model,
         device=own_device(spec.device),
         dtype="float32" if config.precision == "fp32" else spec.dtype,
+        quantization=spec.quantization,
         trust_remote_code=spec.trust_remote_code,
     )
     parent = Path(spec.parent_adapter) if spec.parent_adapter else None
@@ -132,6 +133,7 @@ def _trained(run_dir: Path, spec: RunSpec, progress: Progress) -> tuple[BaseMode
             ),
             stopping=stopping,
             notice=progress.note,
+            negatives=run_dir / f"negatives-{run_identity(spec)[:16]}.json",
             score=partial(_score, base, spec, choosing) if config.best_epoch else None,
         )
     return base, steps

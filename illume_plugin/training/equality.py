@@ -94,13 +94,20 @@ def _difference(
         raise
     except REFUSALS as error:
         return f"it fails ({type(error).__name__}: {(str(error).splitlines() or [''])[0]:.200})"
-    allowed = TOLERANCE.get(next(model.parameters()).dtype, max(TOLERANCE.values()))
+    allowed = _allowed(model)
     off = abs(found.loss - expected.loss) / max(abs(expected.loss), 1e-12)
     if not off <= allowed:
         return f"its loss differs by {off:.2g} ({allowed:g} allowed)"
     off = _norm([a - b for a, b in zip(found.gradients, expected.gradients, strict=True)])
     off /= max(_norm(expected.gradients), 1e-12)
     return "" if off <= allowed else f"its gradients differ by {off:.2g} ({allowed:g} allowed)"
+
+
+def _allowed(model: Any) -> float:
+    most = max(TOLERANCE.values())
+    if getattr(model, "is_loaded_in_8bit", False):
+        return most  # which columns its layers do not round hangs on the rows that come together (adr/0016)
+    return TOLERANCE.get(next(model.parameters()).dtype, most)
 
 
 def _gradient(weight: torch.nn.Parameter) -> torch.Tensor:

@@ -8,7 +8,10 @@ from math import ceil
 from typing import Any
 
 from illume_plugin.examples import ObjectiveName
+from illume_plugin.quantization import Quantization
 from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.content_weights import ContentWeights
+from illume_plugin.training.negative_pairs import without_counterpart
 from illume_plugin.training.shape import ModelShape
 from illume_plugin.training.terms import RunTerms, run_terms
 from illume_plugin.types import TrainingSet
@@ -34,6 +37,8 @@ class Work:
         steps: optimiser steps, about: rows are not cut apart that belong together.
         characters: of all texts of an epoch.
         longest: characters of the longest text.
+        negatives: further pairs that are made to be wrong when the run starts, at most.
+        content: how ILLUME's rationales are weighed by content; None where they are not.
     """
 
     records: Mapping[str, int]
@@ -42,6 +47,8 @@ class Work:
     steps: int
     characters: int
     longest: int
+    negatives: int = 0
+    content: ContentWeights | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Pace:
         step_s: seconds of a step, in the middle.
         other_s: seconds of everything else: loading, comparing, evaluating.
         peak_memory: bytes.
+        quantization: of its base model.
     """
 
     base_model: str
@@ -60,6 +68,7 @@ class Pace:
     step_s: float
     other_s: float
     peak_memory: int
+    quantization: str = Quantization.NONE
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Pace | None:
@@ -85,13 +94,17 @@ def work_of(training_set: TrainingSet, config: TrainConfig) -> Work:
     texts = sum(sizes[number] for number in drawn)
     per_epoch = ceil(texts / config.batch_size)
     lengths = [_characters(text) for text in run.texts]
+    records = _records(run, drawn)
+    weighed = config.objectives.weigh_content and ObjectiveName.ILLUME in records
     return Work(
-        records=_records(run, drawn),
+        records=records,
         sources=_counted(pair.source.value for pair in training_set.pairs),
         texts=texts,
         steps=config.max_steps or per_epoch * config.epochs,
         characters=sum(lengths),
         longest=max(lengths, default=0),
+        negatives=len(without_counterpart(training_set, config)),
+        content=ContentWeights.of(training_set.rows) if weighed else None,
     )
 
 
@@ -109,11 +122,13 @@ def from_shape(
     *,
     weight_bytes: int,
     speed: Callable[[], float],
+    quantization: Quantization = Quantization.NONE,
 ) -> Estimate:
     """From arithmetic alone; within a factor of two or three.
 
     Args:
-        weight_bytes: of one number of the base model in memory.
+        weight_bytes: of one number of the base model in memory, and of what is computed.
+        quantization: how few bits the weights of its language blocks are kept in.
         speed: gives floating-point operations a second that the device reaches at best.
     """
     tokens = work.characters / CHARACTERS + work.texts * (shape.picture_tokens + FRAME)
@@ -122,12 +137,16 @@ def from_shape(
     operations = (6 if config.gradient_checkpointing else 4) * shape.language * tokens * epochs
     return Estimate(
         operations / (EFFICIENCY * speed()),
-        _memory(work, config, shape, weight_bytes),
+        _memory(work, config, shape, weight_bytes, quantization),
         "the model's shape; the first run tells better",
     )
 
 
-def _memory(work: Work, config: TrainConfig, shape: ModelShape, weight_bytes: int) -> int:
+def _memory(
+    work: Work, config: TrainConfig, shape: ModelShape, weight_bytes: int, quantization: Quantization
+) -> int:
+    blocks = shape.block_weights
+    weights = (shape.parameters - blocks) * weight_bytes + blocks * quantization.weight_bytes(weight_bytes)
     row = shape.picture_tokens + FRAME + ceil(work.longest / CHARACTERS)
     tokens = config.micro_batch_size * row
     adapter = config.rank * shape.lora_width * 16  # weight, gradient, two moments, in float32
@@ -135,7 +154,7 @@ def _memory(work: Work, config: TrainConfig, shape: ModelShape, weight_bytes: in
     layers = 1 if config.gradient_checkpointing else shape.layers
     kept = tokens * (layers * width + shape.layers * shape.hidden) * weight_bytes
     logits = config.micro_batch_size * ceil(work.longest / CHARACTERS) * shape.vocabulary * 3 * 4
-    return int(LIBRARIES + shape.parameters * weight_bytes + adapter + kept + logits)
+    return int(LIBRARIES + weights + adapter + kept + logits)
 
 
 def _characters(text: Any) -> int:

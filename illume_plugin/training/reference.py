@@ -18,6 +18,7 @@ from illume_plugin.training.micro_batch import MicroBatch
 from illume_plugin.training.objectives.kto import kl_sums
 from illume_plugin.training.objectives.shares import masked_sum
 from illume_plugin.training.packing import Packing
+from illume_plugin.training.sharing import Share
 from illume_plugin.training.terms import Term
 from illume_plugin.training.traits import Traits
 
@@ -37,16 +38,21 @@ def referred(terms: Iterable[Term]) -> list[int]:
     return sorted(rows)
 
 
-def reference_logps(model: Any, packing: Packing, terms: Sequence[Term], texts: int) -> torch.Tensor:
+def reference_logps(
+    model: Any, packing: Packing, terms: Sequence[Term], texts: int, share: Share | None = None
+) -> torch.Tensor:
     """Log-probability of each rationale that has a reference, 0 for other texts; nats, shape (texts,).
 
-    Dropout is off meanwhile. Every process of a run computes all of it.
+    Dropout is off meanwhile.
 
     Args:
         model: with the adapter that is about to be trained, before its first step.
         texts: how many the run has.
+        share: where several processes work on the run: each computes its part of the rows, however many it
+            has memory for at a time, and all of them get the whole.
     """
-    found, rows, was_training = torch.zeros(texts), referred(terms), model.training
+    share = share or Share()
+    found, rows, was_training = torch.zeros(texts), share.part(referred(terms)), model.training
     model.eval()
     try:
         for start in range(0, len(rows), _AT_A_TIME):
@@ -54,7 +60,7 @@ def reference_logps(model: Any, packing: Packing, terms: Sequence[Term], texts: 
                 found[list(batch.numbers)] = rationale_logps(model, packing, batch).cpu()
     finally:
         model.train(was_training)
-    return found
+    return share.summed(found)
 
 
 @torch.no_grad()
@@ -71,7 +77,7 @@ class MismatchedRows:
     """KTO's baseline: what the model makes of tasks with other tasks' rationales while it is trained.
 
     Attributes:
-        model: that is trained, not wrapped for several processes: each computes the whole step's baseline.
+        model: that is trained, not wrapped for several processes.
         reference: see `reference_logps`.
     """
 

@@ -42,6 +42,13 @@ class ModelShape:
     picture_tokens: int
 
     @property
+    def block_weights(self) -> int:
+        """Weights in the linear layers of the language blocks, about: those that may be kept in few bits."""
+        attention = 2 * self.hidden * (self.hidden + self.key_values)
+        of_all = self.layers * (attention + 3 * self.hidden * self.inner)
+        return min(of_all, self.language)
+
+    @property
     def lora_width(self) -> int:
         """Parameters that a LoRA of rank 1 has on attention and MLP of all blocks."""
         attention = 2 * (self.hidden + self.hidden) + 2 * (self.hidden + self.key_values)

@@ -2,6 +2,7 @@
 
 spec.json      what to do, written by the parent
 checkpoints/   where an interrupted run goes on
+negatives-*.json   pairs made to be wrong, once they are drawn
 adapter/       the new adapter, a plain PEFT folder
 result.json    written last, in one go: a run with this file is complete
 error.json     why a run failed: {"what", "why", "todo"}
@@ -26,6 +27,7 @@ from illume_plugin.examples import (
     PairSource,
     PreferencePair,
 )
+from illume_plugin.quantization import Quantization
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.types import EvaluationReport, JudgedTask, Metric, TrainingRow, TrainingSet
 
@@ -51,6 +53,7 @@ class RunSpec:
         evaluate_sampled: of these, the first so many get rationales sampled, to see whether they collapse.
         device: where to train; None: the first GPU, or else the processor.
         dtype: of the base model's weights, such as "bfloat16"; "auto": see `load_base_model`.
+        quantization: how few bits the base model's language blocks are kept in while the adapter is trained.
         trust_remote_code: run code that comes with the base model; off unless asked for by name.
     """
 
@@ -67,6 +70,7 @@ class RunSpec:
     trust_remote_code: bool = False
     active_adapter: str | None = None
     active_version: str = ""
+    quantization: Quantization = Quantization.NONE
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,10 @@ def read_spec(run_dir: Path) -> RunSpec:
     try:
         training_set, config = values.pop("training_set"), values.pop("config")
         return RunSpec(
-            **values, training_set=_training_set(training_set), config=TrainConfig.from_json(config)
+            training_set=_training_set(training_set),
+            config=TrainConfig.from_json(config),
+            quantization=Quantization(values.pop("quantization", Quantization.NONE)),
+            **values,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(run_dir / SPEC_FILE, error) from error
@@ -140,6 +147,8 @@ def run_identity(spec: RunSpec) -> str:
         spec.training_set.content_hash,
         spec.config.to_json(),
     ]
+    if spec.quantization is not Quantization.NONE:  # runs from before there was one go on
+        decides.append(spec.quantization)
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -120,10 +120,10 @@ class IllumeTrainer(ResumableTrainer):
         model.train()
         self._figures.take()  # those of an attempt that was given up
         batches = self._packing.micro_batches(inputs)
-        totals = step_totals(batches, self._objectives, self.args.device)
-        # Processes average their gradients, and each has a part of the sum.
         processes = self.args.world_size
         mine = batches[self.args.process_index :: processes]
+        totals = self._totals(batches, mine)
+        # Processes average their gradients, and each has a part of the sum.
         scale = processes if mine else 0  # with nothing to do it must take part all the same
         loss = torch.zeros((), device=self.args.device)
         for number, batch in enumerate(mine or batches[:1], start=1):
@@ -136,6 +136,15 @@ class IllumeTrainer(ResumableTrainer):
         if not mine:
             self._figures.make_zero()
         return loss
+
+    def _totals(self, batches: Sequence[MicroBatch], mine: Sequence[MicroBatch]) -> list[torch.Tensor]:
+        """What each objective normalises by, over the whole step; each process counts its part."""
+        found = step_totals(mine or batches[:1], self._objectives, self.args.device)
+        if self.args.world_size == 1:
+            return found
+        found = found if mine else [torch.zeros_like(each) for each in found]
+        summed: list[torch.Tensor] = self.accelerator.reduce(found, reduction="sum")
+        return summed
 
     def compute_loss(
         self,

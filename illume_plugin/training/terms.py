@@ -24,6 +24,7 @@ from illume_plugin.examples import (
 )
 from illume_plugin.feedback import with_dropout
 from illume_plugin.training.config import TrainConfig
+from illume_plugin.training.content_weights import weighed_by_content
 from illume_plugin.training.objectives.pairing import mismatched
 from illume_plugin.types import TrainingRow, TrainingSet
 
@@ -111,7 +112,9 @@ def run_terms(training_set: TrainingSet, config: TrainConfig) -> RunTerms:
     run = RunTerms(config)
     on = config.objectives.weights(training_set)
     if ObjectiveName.ILLUME in on:
-        for row in balanced(training_set.rows, config.task_balance):
+        rows = training_set.rows
+        weighed = weighed_by_content(rows) if config.objectives.weigh_content else rows
+        for row in balanced(weighed, config.task_balance):
             run.add(Term(ObjectiveName.ILLUME, (run.text(row),), row.weight))
     if ObjectiveName.DPO in on:
         for pair in training_set.pairs:
@@ -182,5 +185,5 @@ def _dropped(example: FeedbackExample, seed: int, epoch: int, critique: float, w
 def _wording(text: Text) -> Text:
     """What is the same for texts that read the same, whatever is thought of them."""
     if isinstance(text, TrainingRow):
-        return replace(text, task_id=0, weight=1.0)
+        return replace(text, task_id=0, weight=1.0, i2c=None)
     return replace(text, task_id=0, weight=1.0, fits=True, implied=False)

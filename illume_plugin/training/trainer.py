@@ -22,6 +22,7 @@ from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.contrast_objective import projection_head
 from illume_plugin.training.guards import until_it_fits
 from illume_plugin.training.lora import language_layers, lora_config
+from illume_plugin.training.negative_draws import with_negatives
 from illume_plugin.training.objective import Objective
 from illume_plugin.training.reference import reference_logps
 from illume_plugin.training.reports import (
@@ -32,6 +33,7 @@ from illume_plugin.training.reports import (
     StepReport,
 )
 from illume_plugin.training.run_objectives import run_objectives
+from illume_plugin.training.sharing import Share
 from illume_plugin.training.step_trainer import IllumeTrainer
 from illume_plugin.training.terms import run_terms
 from illume_plugin.training.ways import Ways
@@ -55,6 +57,7 @@ def train_adapter(
     stopping: Callable[[], bool] = lambda: False,
     notice: Callable[[str], None] = log.warning,
     score: Callable[[], Sequence[float]] | None = None,
+    negatives: Path | None = None,
 ) -> int:
     """Train an adapter called `name` on `base` and leave it loaded.
 
@@ -67,6 +70,7 @@ def train_adapter(
         checkpoints: where they are written; the newest one that is there is gone on from, exactly.
         stopping: asked between micro-batches; yes: a checkpoint is written and the run stops.
         notice: told in words what the run does otherwise than it was told to.
+        negatives: file that pairs made to be wrong are kept in, for a run that is resumed.
         score: what an epoch's adapter is worth, called after each; the best one is kept. None: the last is.
 
     Returns:
@@ -85,6 +89,13 @@ def train_adapter(
         with base.adapters.using(None) as model:
             layers = config.target_modules or language_layers(model)
         base.adapters.create(name, lora_config(config, layers))
+    with base.adapters.using(None) as model:
+        arguments = arguments_of(config, scratch, base.device, model.dtype)
+    share = Share(arguments.process_index, arguments.world_size, base.device)
+    said = len(training_set.pairs)
+    training_set = with_negatives(base, name, training_set, images, config, kept=negatives, share=share)
+    if made := len(training_set.pairs) - said:
+        notice(f"{made} pairs were made to be wrong, beside {said} that people made.")
     training_set = with_own_anchors(base, name, training_set, images, config)
     run = run_terms(training_set, config)
     if not run.terms:
@@ -100,15 +111,16 @@ def train_adapter(
         first = _at_first(training_set, config, model, ways)
         packing = until_it_fits(lambda: ways.choose(first).packing, ways, notice)
         reference = until_it_fits(
-            lambda: reference_logps(model, packing, run.terms, len(run.texts)), packing, notice
+            lambda: reference_logps(model, packing, run.terms, len(run.texts), share), packing, notice
         )
+        packing.size = share.smallest(packing.size)  # memory may have run out in one process alone
         resumed = checkpoints.newest() if checkpoints else None
         trainer = IllumeTrainer(
             model,
             packing=packing,
             sampler=ways.sampler,
             objectives=run_objectives(training_set, config, model, packing, reference),
-            args=arguments_of(config, scratch, base.device, model.dtype),
+            args=arguments,
             train_dataset=ways.terms,
             callbacks=[
                 StepReport(progress, figures),

@@ -27,6 +27,7 @@ from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.store import candidates, events, judgements, projects, runs
 from illume_plugin.types import Origin, Run, RunState, Verdict
 from live.conftest import executable, free_port
+from live.status_page import StatusPage
 
 pytestmark = [pytest.mark.live, pytest.mark.torch, pytest.mark.timeout(1500)]
 
@@ -319,6 +320,9 @@ def test_the_loop(demo: Demo, page: Page, tmp_path: Path) -> None:
     with demo.service.store.read() as conn:
         assert events.problems(conn) == []
 
+    assert page.context.browser
+    status = StatusPage(page.context.browser.new_page(), demo)
+    status.agrees_with_label_studio("v0000")
     assert demo.version_of_setup() == "v0000"
     run = press_start_training(demo)
     assert run.trigger == "label studio"
@@ -332,6 +336,16 @@ def test_the_loop(demo: Demo, page: Page, tmp_path: Path) -> None:
     assert shown.texts == demo.texts(shown.task_id, "v0001"), "the next task shows the new version"
     assert "v0001 *serves*" in " ".join(demo.illume("versions").split())
     wait_for(lambda: all_fresh(demo, said), 900, "fresh candidates for every unjudged task")
+
+    status.agrees_with_label_studio("v0001")
+    status.is_healthy()
+    status.roll_back("v0000", "to see the old ones")
+    assert demo.version_of_setup() == "v0000"
+    status.promote("v0001", "the new ones are better")
+    assert demo.version_of_setup() == "v0001"
+    status.agrees_with_label_studio("v0001")
+    status.pictures(tmp_path)
+    assert status.problems == []
 
     assert "v0000 serves" in demo.illume("rollback")
     assert demo.version_of_setup() == "v0000"

@@ -110,7 +110,7 @@ class LabelStudioLabelling:
             for task in self._door.opened_tasks(self._project_id, ours)
             if any(one.get("model_version") == project.active_version for one in task.predictions)
         ]
-        key = {"version": project.active_version, "plan": self._service.plan.hash}
+        key = {"version": project.active_version, "plan": self._service.sampler.key(project)}
         with self._service.store.write() as conn:
             candidates.mark_pushed(conn, self._project_id, has, now=self._service.clock(), **key)
         while push_ahead(self._service, project, everything=True):

@@ -19,6 +19,8 @@ _DRESS = 1.0
 #: Weight of DPO where it is on because there are enough pairs. With 1, at the learning rate that ILLUME's loss
 #: wants, the third round made the adapter worse on the picture world (docs/lab-notes.md); ours.
 _DPO = 0.1
+#: Share of pairs that may be made to be wrong: they may fit by chance.
+MOST_NEGATIVES = 0.25
 #: KTO's lambda makes up for an uneven training set up to this factor.
 _MOST_BALANCING = 10.0
 
@@ -43,6 +45,9 @@ class ObjectiveSettings:
         drop_critique: share of epochs in which an example's critique is left out.
         drop_condition: share of epochs in which the whole condition of a rationale that fits is left out, so
             that the plain prompt keeps working.
+        negative_share: share of DPO's pairs, at most, whose rejected side is made to be wrong for tasks in no
+            other pair: what the model says under the picture of another task (after POVID); 0: none, up to
+            0.25.
         weigh_content: an accepted rationale counts in ILLUME's loss by what it owes to the picture, its i2c
             over the median, from 0.5 to 2 times (ours; see `content_weights`).
     """
@@ -59,6 +64,7 @@ class ObjectiveSettings:
     tau: float = 0.1
     drop_critique: float = 0.2
     drop_condition: float = 0.1
+    negative_share: float = 0.0
     weigh_content: bool = False
 
     def __post_init__(self) -> None:
@@ -148,7 +154,9 @@ class ObjectiveSettings:
         for name in ("drop_critique", "drop_condition"):
             if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1):
                 yield f"{name} must be from 0 to 1, not {getattr(self, name)!r}."
-        if not isinstance(self.weigh_content, bool):
+        if not (_is_number(self.negative_share) and 0 <= self.negative_share <= MOST_NEGATIVES):
+            yield f"negative_share must be from 0 to {MOST_NEGATIVES}, not {self.negative_share!r}."
+        if self.weigh_content not in (True, False):
             yield f"weigh_content must be true or false, not {self.weigh_content!r}."
         whole = isinstance(self.pairs_needed, int) and not isinstance(self.pairs_needed, bool)
         if not (whole and self.pairs_needed > 0):

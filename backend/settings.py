@@ -70,8 +70,8 @@ class Settings(BaseSettings):
 
     adapters: str = Field(
         "",
-        description="where versions are kept, for several machines: a folder they share, or what fsspec opens,"
-        " such as s3://bucket/prefix; default: data_dir/adapters",
+        description="where versions are kept, for several machines: a folder they share, or what fsspec"
+        " opens, such as s3://bucket/prefix; default: data_dir/adapters",
     )
     adapters_cache_mb: int = Field(
         20_000, ge=1, description="copies of versions from such a store that this machine keeps unused, MB"

@@ -31,9 +31,9 @@ CONTROL = "no-signal"
 SUPERVISED = ("supervised-all", "supervised-matched", "supervised-tenth")
 #: What is run unless arms are named.
 CLAIMED = (LOOP, *SUPERVISED, *NOISE, *TEAM, CONTROL)
-#: ILLUME's loss alone, and beside it one objective more, or all of them: weights that differ from the
-#: defaults, under which DPO would come on by itself. There are no pairs by CSR: they are for tasks nobody
-#: has judged, and a simulated annotator judges every task.
+#: ILLUME's loss alone, as the defaults are where people only tick, and beside it one objective more, or all
+#: of them. There are no pairs by CSR: they are for tasks nobody has judged, and a simulated annotator judges
+#: every task.
 ONLY_ILLUME = "only-illume"
 _ALONE = {"dress": 0.0, "dpo": 0.0}
 OBJECTIVES: Mapping[str, Mapping[str, float]] = {

@@ -28,13 +28,14 @@ USER = "illume"
 TEMPLATE = "migrated"
 START_S = 60.0
 
-#: Runs the server ($1: postgres, $2: folder) until standard input closes, then ends it at once.
+#: Runs the server ($1: postgres, $2: folder) until standard input closes, then ends it and tidies up.
 SHELL = """
 "$1" -D "$2" -c listen_addresses= -k "$2" -c fsync=off -c full_page_writes=off -c max_connections=50 \
   -c autovacuum=off >"$2/log" 2>&1 </dev/null &
 read -r _
 kill -INT $!
 wait $!
+cd / && rm -rf "$2"
 """
 
 
@@ -68,7 +69,7 @@ class Server:
         # PostgreSQL refuses to run as root.
         self._user = _unprivileged() if os.getuid() == 0 else None
         initdb, postgres = program("initdb"), program("postgres")
-        self.folder = Path(tempfile.mkdtemp(prefix="illume-pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="illume-pg-"))
         if self._user:
             shutil.chown(self.folder, self._user)
         options = ["--username", USER, "--auth", "trust", "--no-sync", "--encoding", "UTF8"]
@@ -93,7 +94,7 @@ class Server:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=START_S)
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, database: str) -> str:
         """SQLAlchemy URL of a database."""

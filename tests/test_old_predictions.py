@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from conftest import SayingGenerator, task
+from conftest import task
 from test_retrain import submitted
-from test_worker import sample_all
+from test_worker import publish_version, sample_all
 
 from backend.old_predictions import old_predictions, remove_old_predictions
 from backend.presample import push_ahead
@@ -43,11 +45,10 @@ def label_studio(service: Service, monkeypatch: pytest.MonkeyPatch) -> CountingL
 
 
 @pytest.fixture
-def project(
-    service: Service, connected: int, label_studio: CountingLabelStudio, generator: SayingGenerator
-) -> Project:
+def project(service: Service, connected: int, label_studio: CountingLabelStudio, tmp_path: Path) -> Project:
     """Five tasks, one judged. At 0 h v0001 came to serve, at 10 h v0002; all is pushed; it is 34 h."""
-    generator.adapters |= {"p2-v0001", "p2-v0002"}
+    for _ in range(2):
+        publish_version(service, tmp_path)
     with service.store.write() as conn:
         projects.put_tasks(conn, 2, [(i, task(i)["data"]) for i in range(1, 6)])
     service.receive(submitted(5, ["c1"]))

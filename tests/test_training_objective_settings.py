@@ -35,9 +35,10 @@ ILLUME = {"illume": 1.0}
     ("settings", "records", "weights"),
     [
         ({}, {}, ILLUME),
-        ({}, {"pairs": (PAIR,) * 199}, ILLUME),
-        ({}, {"pairs": (PAIR,) * 200}, ILLUME | {"dpo": 0.1}),
-        ({"pairs_needed": 2}, {"pairs": (PAIR,) * 2}, ILLUME | {"dpo": 0.1}),
+        ({}, {"pairs": (PAIR,) * 999}, ILLUME),
+        ({"dpo": None}, {"pairs": (PAIR,) * 199}, ILLUME),
+        ({"dpo": None}, {"pairs": (PAIR,) * 200}, ILLUME | {"dpo": 0.1}),
+        ({"dpo": None, "pairs_needed": 2}, {"pairs": (PAIR,) * 2}, ILLUME | {"dpo": 0.1}),
         ({"dpo": 0.5}, {"pairs": (PAIR,)}, ILLUME | {"dpo": 0.5}),
         ({"dpo": 0.5}, {}, ILLUME),
         ({"dpo": 0}, {"pairs": (PAIR,) * 200}, ILLUME),
@@ -68,9 +69,10 @@ def test_weights(settings: dict[str, Any], records: dict[str, Any], weights: dic
 @pytest.mark.parametrize(
     ("settings", "possible"),
     [
-        ({}, {"illume", "dress", "dpo"}),
+        ({}, {"illume", "dress"}),
+        ({"dpo": None}, {"illume", "dress", "dpo"}),
         ({"dress": 0, "dpo": 0.0, "kto": 1}, {"illume", "kto"}),
-        ({"illume": 0, "contrast": 0.1}, {"dress", "dpo", "contrast"}),
+        ({"illume": 0, "dpo": 0.5, "contrast": 0.1}, {"dress", "dpo", "contrast"}),
     ],
 )
 def test_what_a_training_set_must_hold_records_for(settings: dict[str, Any], possible: set[str]) -> None:
@@ -81,8 +83,9 @@ def test_what_a_training_set_must_hold_records_for(settings: dict[str, Any], pos
     ("pairs", "settings", "learnt"),
     [
         (0, {}, ["x", "y"]),
-        (1, {}, ["x", "y"]),
-        (200, {}, ["x"]),
+        (200, {}, ["x", "y"]),
+        (199, {"dpo": None}, ["x", "y"]),
+        (200, {"dpo": None}, ["x"]),
         (200, {"dpo": 0}, ["x", "y"]),
         (1, {"dpo": 1}, ["x"]),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from backend.service import Service
 from backend.worker import Worker
 from illume_plugin.errors import LabelStudioError
 from illume_plugin.labelstudio.pages import ProjectNow
+from illume_plugin.registry import ADAPTER_FILES
 from illume_plugin.store import candidates, projects, runs, versions
 from illume_plugin.types import Project
 
@@ -53,6 +55,25 @@ def project(service: Service, connected: int) -> Project:
         return projects.get(conn, 2)
 
 
+def publish_version(service: Service, folder: Path) -> None:
+    """The next version of project 2."""
+    for name in ADAPTER_FILES:
+        (folder / "staged").mkdir(exist_ok=True)
+        (folder / "staged" / name).write_text("{}")
+    service.registry.publish(
+        2,
+        folder / "staged",
+        parent="v0000",
+        base_model="embedded",
+        base_model_hash="",
+        training_set="set",
+        config={},
+        seed=0,
+        metrics={},
+        versions={},
+    )
+
+
 def sample_all(service: Service, project: Project) -> None:
     while sample_ahead(service, project):
         pass
@@ -73,10 +94,10 @@ def test_every_unjudged_task_is_sampled_once_and_pushed_in_bulk(
 
 
 def test_a_new_version_means_fresh_candidates(
-    service: Service, project: Project, label_studio: TakingLabelStudio, generator: SayingGenerator
+    service: Service, project: Project, label_studio: TakingLabelStudio, tmp_path: Path
 ) -> None:
     sample_all(service, project)
-    generator.adapters.add("p2-v0001")
+    publish_version(service, tmp_path)
     with service.store.write() as conn:
         versions.switch(conn, 2, "v0001", reason="test", now=1.0)
         newer = projects.get(conn, 2)

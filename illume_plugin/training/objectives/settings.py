@@ -16,8 +16,8 @@ from illume_plugin.types import TrainingSet
 
 #: Weight of DRESS's loss where it is on because there is feedback.
 _DRESS = 1.0
-#: Weight of DPO where it is on because there are enough pairs. With 1, at the learning rate that ILLUME's loss
-#: wants, the third round made the adapter worse on the picture world (docs/lab-notes.md); ours.
+#: Weight of DPO where it is on because there are enough pairs. With 1, at the learning rate that ILLUME's
+#: loss wants, the third round made the adapter worse on the picture world; ours.
 _DPO = 0.1
 #: Share of pairs that may be made to be wrong: they may fit by chance.
 MOST_NEGATIVES = 0.25
@@ -33,10 +33,11 @@ class ObjectiveSettings:
         illume: weight of ILLUME's mixed loss; 0: off, here and below.
         dress: weight of DRESS's conditional loss; None: 1 where people gave feedback (stars, a critique, a
             wish for a change), else 0.
-        dpo: weight of DPO on preference pairs; None: 0.1 from `pairs_needed` pairs on, else 0 (ours).
+        dpo: weight of DPO on preference pairs; None: 0.1 from `pairs_needed` pairs on, else 0. Off unless it
+            is asked for: it learns faster at first and less in the end (docs/lab-notes.md; ours).
         kto: weight of KTO on labelled rationales: all of them, or those in no pair where DPO is on as well.
         contrast: weight of C3L's contrast; 0.1 where it is wanted (ours).
-        pairs_needed: pairs from which DPO comes on by itself (ours).
+        pairs_needed: pairs from which DPO comes on where `dpo` is None (ours).
         beta: how strongly DPO and KTO hold on to the reference; CSR's value.
         desirable_weight, undesirable_weight: KTO's lambda of rationales that fit and that do not; None: 1
             for the side with more weight in the training set, and as much more for the other as makes both
@@ -54,7 +55,7 @@ class ObjectiveSettings:
 
     illume: float = 1.0
     dress: float | None = None
-    dpo: float | None = None
+    dpo: float | None = 0.0
     kto: float = 0.0
     contrast: float = 0.0
     pairs_needed: int = 200

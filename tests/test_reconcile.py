@@ -61,6 +61,10 @@ def test_the_first_round_takes_in_all_that_is_there(service: Service, work: AtWo
     assert stored.data() == work.data()
     assert stored.skipped() == 1
     assert reconcile(service).found == Found()
+    assert known(service).found == 0, "nobody could have told of what was there before"
+    work.import_tasks(None)
+    assert reconcile(service).found.count == 1
+    assert known(service).found == 1
 
 
 Change = Callable[[AtWork, list[int], int], Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, case, select, update
 
 from illume_plugin.store.dialect import insert_or_ignore
 from illume_plugin.store.tables import reconciliations
@@ -25,7 +25,7 @@ class Reconciliation:
         walked: the last id it has read.
         walk_settles: moment up to which everything will be here when it ends.
         checked_at: end of the last complete round, seconds since the epoch; None before the first.
-        found: changes that no event had told, ever since.
+        found: changes that no event had told since the first complete round.
         problem: why the last round was not completed, or None.
         attempts: rounds that failed since the last complete one.
         retry_at: when to try again after a failure.
@@ -77,8 +77,9 @@ def settle(conn: Connection, project_id: int, moment: str) -> None:
 
 
 def succeeded(conn: Connection, project_id: int, *, found: int, now: float) -> None:
-    """Note the end of a complete round, and how many changes it found."""
-    total = reconciliations.c.found + found
+    """Note the end of a complete round, and how many changes it found; the first one finds everything."""
+    first = reconciliations.c.checked_at.is_(None)
+    total = case((first, 0), else_=reconciliations.c.found + found)
     _change(conn, project_id, checked_at=now, found=total, problem=None, attempts=0, retry_at=None)
 
 

@@ -331,7 +331,7 @@ def test_held_out_tasks_are_not_learnt_from(labelled: Service) -> None:
 
 def test_a_snapshot_has_records_for_the_objectives_that_are_on(labelled: Service) -> None:
     """Of three candidates the first and the last fit: two pairs for each task that trains."""
-    found = snapshot(labelled, 2)
+    found = snapshot(labelled, 2, objectives=ObjectiveSettings(dpo=1))
     training = {row.task_id for row in found.rows}
     sides = {(pair.chosen, pair.rejected) for pair in found.pairs if pair.task_id == min(training)}
     assert sides == {(f"text {k} of {min(training)}", f"text 2 of {min(training)}") for k in (1, 3)}
@@ -357,7 +357,7 @@ def test_what_nobody_judged_makes_a_pair_while_the_ranks_agree_with_people(label
                 )
                 made = CandidateSet(2, task_id, version, "plan", 1, 0.5, ranked)
                 candidates.put(conn, made, now=float(version == "v0001"))
-    training = snapshot(labelled, 2)
+    training = snapshot(labelled, 2, objectives=ObjectiveSettings(dpo=1))
     automatic = {pair.task_id: pair for pair in training.pairs if pair.source is PairSource.CSR}
     assert automatic.keys() == set(data) - {task.task_id for task in training.held_out}
     assert all((p.chosen, p.rejected) == (f"text 1 of {n}", f"text 2 of {n}") for n, p in automatic.items())

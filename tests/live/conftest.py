@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import waitress
+from conftest import SayingGenerator
 from loopback import Loopback
 
+from backend.app import create_app
 from backend.demo.bootstrap import personal_access_token
 from backend.demo.labelstudio_server import LabelStudioServer
+from backend.service import Service
+from backend.settings import load_settings
 from illume_plugin.labelstudio import LabelStudio
 
 USERNAME = "live@example.com"
@@ -80,3 +86,27 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveLabel
         )
     finally:
         server.stop()
+
+
+@pytest.fixture
+def served(label_studio: LiveLabelStudio, tmp_path: Path) -> Iterator[Service]:
+    """Our backend, listening, with a generator that needs no torch."""
+    port = free_port()
+    settings = load_settings(
+        data_dir=tmp_path / "data",
+        label_studio_url=label_studio.url,
+        label_studio_token=label_studio.token,
+        backend_url=f"http://127.0.0.1:{port}",
+        port=port,
+        predict_max_tasks=20,
+        train_after=0,
+    )
+    service = Service(settings)
+    service.engine._generator = SayingGenerator()
+    server = waitress.create_server(create_app(settings, service=service), host="127.0.0.1", port=port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield service
+    server.close()
+    thread.join(10)
+    service.close()

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import waitress
-from conftest import SELECT, SayingGenerator
+from conftest import SELECT
 from PIL import Image
 
-from backend.app import create_app
 from backend.connect import Connector
 from backend.doctor import Outcome, examine
 from backend.service import Service
-from backend.settings import SECRET_HEADER, load_settings
+from backend.settings import SECRET_HEADER
 from illume_plugin.errors import LabelConfigError
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.store import candidates, judgements, projects
-from live.conftest import LiveLabelStudio, free_port
+from live.conftest import LiveLabelStudio
 
 pytestmark = pytest.mark.live
 
@@ -31,30 +26,6 @@ FOREIGN = (
     '<View><Image name="image" value="$image"/>'
     '<Choices name="kind" toName="image"><Choice value="cat"/><Choice value="dog"/></Choices></View>'
 )
-
-
-@pytest.fixture
-def served(label_studio: LiveLabelStudio, tmp_path: Path) -> Iterator[Service]:
-    """Our backend, listening, with a generator that needs no torch."""
-    port = free_port()
-    settings = load_settings(
-        data_dir=tmp_path / "data",
-        label_studio_url=label_studio.url,
-        label_studio_token=label_studio.token,
-        backend_url=f"http://127.0.0.1:{port}",
-        port=port,
-        predict_max_tasks=20,
-        train_after=0,
-    )
-    service = Service(settings)
-    service.engine._generator = SayingGenerator()
-    server = waitress.create_server(create_app(settings, service=service), host="127.0.0.1", port=port)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield service
-    server.close()
-    thread.join(10)
-    service.close()
 
 
 @pytest.fixture

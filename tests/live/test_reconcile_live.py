@@ -5,24 +5,20 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import waitress
-from conftest import SELECT, SayingGenerator
+from conftest import SELECT
 
-from backend.app import create_app
 from backend.connect import Connector
 from backend.reconcile import Reconciler, Round
 from backend.service import Service
-from backend.settings import load_settings
 from illume_plugin.preferences import preferences_of, read_annotation
 from illume_plugin.store import intake, judgements
 from illume_plugin.store.intake import Found
 from illume_plugin.types import Preference
-from live.conftest import LiveLabelStudio, free_port
+from live.conftest import LiveLabelStudio
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
@@ -178,29 +174,6 @@ class BadPost:
         self.rng.shuffle(bodies)
         for body in bodies:
             self.deliver(body)
-
-
-@pytest.fixture
-def served(label_studio: LiveLabelStudio, tmp_path: Path) -> Iterator[Service]:
-    """Our backend, listening, with a generator that needs no torch."""
-    port = free_port()
-    settings = load_settings(
-        data_dir=tmp_path / "data",
-        label_studio_url=label_studio.url,
-        label_studio_token=label_studio.token,
-        backend_url=f"http://127.0.0.1:{port}",
-        port=port,
-        train_after=0,
-    )
-    service = Service(settings)
-    service.engine._generator = SayingGenerator()
-    server = waitress.create_server(create_app(settings, service=service), host="127.0.0.1", port=port)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield service
-    server.close()
-    thread.join(10)
-    service.close()
 
 
 @pytest.fixture

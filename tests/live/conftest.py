@@ -110,3 +110,10 @@ def served(label_studio: LiveLabelStudio, tmp_path: Path) -> Iterator[Service]:
     server.close()
     thread.join(10)
     service.close()
+
+
+@pytest.fixture
+def door(served: Service) -> LabelStudio:
+    """The client that the served backend uses."""
+    assert served.label_studio is not None
+    return served.label_studio

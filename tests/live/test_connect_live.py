@@ -28,12 +28,6 @@ FOREIGN = (
 )
 
 
-@pytest.fixture
-def door(served: Service) -> LabelStudio:
-    assert served.label_studio is not None
-    return served.label_studio
-
-
 def connect(
     service: Service, door: LabelStudio, project_id: int, *, dry_run: bool = False, xml: str | None = None
 ) -> list[str]:

@@ -25,7 +25,7 @@ from illume_plugin.store import candidates, projects
 from illume_plugin.trials import TrialEnd
 from illume_plugin.types import BASE_VERSION, Candidate, Project
 from live.conftest import LiveLabelStudio
-from live.test_connect_live import connect, door, served  # noqa: F401 - fixtures
+from live.test_connect_live import connect
 from live.test_loop_live import Labeller, page  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
@@ -53,7 +53,7 @@ class TwoVoices(SayingGenerator):
 
 
 @pytest.fixture
-def project_id(served: Service, door: LabelStudio, label_studio: LiveLabelStudio) -> int:  # noqa: F811
+def project_id(served: Service, door: LabelStudio, label_studio: LiveLabelStudio) -> int:
     """A connected project with candidates of the base model in Label Studio, and a version that is ready."""
     served.engine._generator = TwoVoices()
     folder = label_studio.document_root / "trial"
@@ -118,8 +118,8 @@ def submit_by_api(session: httpx.Client, task_id: int) -> None:
 
 
 def test_people_decide_and_see_nothing_of_it(
-    served: Service,  # noqa: F811
-    door: LabelStudio,  # noqa: F811
+    served: Service,
+    door: LabelStudio,
     label_studio: LiveLabelStudio,
     project_id: int,
     page: Page,  # noqa: F811

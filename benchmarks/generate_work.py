@@ -12,7 +12,7 @@ from figures import Figure, clocked, in_turns, ratio
 from setting import Setting
 
 from illume_plugin.generation import SamplingPlan
-from illume_plugin.generation.decoder import Decoder
+from illume_plugin.generation.decoder import Decoder, generated
 from illume_plugin.generation.drawing import SeededDraw
 from illume_plugin.generation.selfcheck import choose
 
@@ -72,7 +72,7 @@ def our_draws(model: Any, batch: dict[str, torch.Tensor], plan: SamplingPlan) ->
         device=str(model.device),
     )
     decoder = Decoder(plan.size, draw, (shapes.END,), shapes.PAD)
-    rows: Rows = model.generate(**batch, **_settings(plan), top_k=0, custom_generate=decoder).tolist()
+    rows: Rows = generated(model, batch, decoder, **_settings(plan), top_k=0).tolist()
     return rows
 
 

@@ -6,15 +6,15 @@ a `Decoder` in place of its own loop, so that what an architecture does speciall
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from illume_plugin.base_model.packed_products import packed_products
 from illume_plugin.generation.continuation import Continuation, Prompts
 from illume_plugin.generation.stopping import SamplingStopped, never
-from illume_plugin.generation.thin_products import thin_products
 
 #: Chooses the next token of each row: scores (rows, vocabulary), step, index of each row -> (rows,).
 Choose = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
@@ -26,6 +26,15 @@ LEAVING = 1 / 8
 def greedy(scores: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
     """The likeliest token of each row."""
     return scores.argmax(dim=-1)
+
+
+def generated(
+    model: Any, batch: Mapping[str, torch.Tensor], decoder: Callable[..., torch.Tensor], **settings: Any
+) -> torch.Tensor:
+    """What `decoder` makes of the prompts of `batch`, prepared by `generate` with `settings`."""
+    with packed_products(model):  # around all of it: pictures are encoded before the decoder is called
+        found: torch.Tensor = model.generate(**batch, **settings, custom_generate=decoder)
+        return found
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Decoder:
         for start in range(0, self.copies, at_once):
             part = slice(start, start + at_once)
             continuation = Continuation(model, prompts, index[:, part].shape[1], shared=self.shared)
-            with continuation.attention(), thin_products(model):
+            with continuation.attention():
                 self._decode(continuation, index[:, part].flatten(), found.flatten(0, 1), logits_processor)
         return found.flatten(0, 1)
 

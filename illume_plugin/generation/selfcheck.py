@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from illume_plugin.base_model import BaseModel, encode_prompts
-from illume_plugin.generation.decoder import Decoder
+from illume_plugin.generation.decoder import Decoder, generated
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def choose(model: Any, batch: dict[str, torch.Tensor], end_ids: tuple[int, ...],
         told = _Retold(tokens, end_ids[0])
         decoder = Decoder(2, told, (end_ids[0],), pad_id, shared=shared)
         try:
-            model.generate(**batch, **settings, custom_generate=decoder)
+            generated(model, batch, decoder, **settings)
         except torch.OutOfMemoryError:  # tells nothing about the model
             raise
         except _FAILURES as error:

@@ -11,6 +11,7 @@ from statistics import fmean
 import torch
 
 from illume_plugin.base_model import BaseModel
+from illume_plugin.generation.decoder import generated
 from illume_plugin.generation.generator import Relevances, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan, SentenceSearch
 from illume_plugin.generation.selfcheck import PLAIN, SHARED, bare_model, mode_of
@@ -121,7 +122,7 @@ class SearchedTasks:
             decoder = SentenceDecoder(
                 run, drawing, self.base.pad_id, shared=mode == SHARED, rows=self.rows, stop=self.stop
             )
-            model.generate(**self._encoded(range(len(self._prompts))), **settings, custom_generate=decoder)
+            generated(model, self._encoded(range(len(self._prompts))), decoder, **settings)
 
     def _encoded(self, trees: Sequence[int]) -> dict[str, torch.Tensor]:
         prompts = [self._prompts[tree] for tree in trees]

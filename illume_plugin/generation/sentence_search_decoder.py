@@ -21,7 +21,6 @@ from illume_plugin.generation.decoder import LEAVING
 from illume_plugin.generation.sentence_search import Extend, Sentence, Step
 from illume_plugin.generation.sentence_search_drawing import SentenceDraw
 from illume_plugin.generation.stopping import SamplingStopped, never
-from illume_plugin.generation.thin_products import thin_products
 
 #: A row: the step it belongs to, and which draw it is; None while it is told its path.
 _Row = tuple[int, int | None]
@@ -79,7 +78,7 @@ class SentenceDecoder:
     ) -> list[Sentence | None]:
         """The sentences of some steps, one after the other."""
         continuation = Continuation(model, prompts, 1, shared=self.shared)
-        with continuation.attention(), thin_products(model):
+        with continuation.attention():
             trees = torch.tensor([step.tree for step in steps], device=prompts.ids.device)
             continuation.keep(trees)
             return self._decode(continuation, prompts.logits[trees], processors, steps)

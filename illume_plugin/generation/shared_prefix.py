@@ -62,9 +62,10 @@ class SharedPrefixLayer(CacheLayerMixin):  # type: ignore[misc]
         held = prompt.keys.shape[-2]
         self.padding = None if padding is None else padding[:, None, None, -held:]
         self.slots, self.length = slots, 0
-        room = (*self.prompt_keys.shape[:2], slots.per_task, FIRST_ROOM)
-        self.suffix_keys = self.prompt_keys.new_empty((*room, self.prompt_keys.shape[-1]))
-        self.suffix_values = self.prompt_values.new_empty((*room, self.prompt_values.shape[-1]))
+        shape = (*self.prompt_keys.shape[:2], slots.per_task)
+        # Columns last: products of few rows with keys that lie as columns take a fifth of the time.
+        self.suffix_keys = self.prompt_keys.new_empty((*shape, self.prompt_keys.shape[-1], FIRST_ROOM))
+        self.suffix_values = self.prompt_values.new_empty((*shape, FIRST_ROOM, self.prompt_values.shape[-1]))
 
     def keep(self, slots: Slots) -> None:
         """Go on with the rows of `slots`, which were kept from the slots so far."""
@@ -79,10 +80,10 @@ class SharedPrefixLayer(CacheLayerMixin):  # type: ignore[misc]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keep one new column of each row, shape (rows, heads, 1, width)."""
-        if self.length == self.suffix_keys.shape[-2]:
-            self.suffix_keys = _doubled(self.suffix_keys)
-            self.suffix_values = _doubled(self.suffix_values)
-        self.suffix_keys[..., self.length, :] = self.slots.fold(key_states[:, :, 0])
+        if self.length == self.suffix_keys.shape[-1]:
+            self.suffix_keys = torch.cat([self.suffix_keys, torch.empty_like(self.suffix_keys)], dim=-1)
+            self.suffix_values = torch.cat([self.suffix_values, torch.empty_like(self.suffix_values)], dim=-2)
+        self.suffix_keys[..., self.length] = self.slots.fold(key_states[:, :, 0])
         self.suffix_values[..., self.length, :] = self.slots.fold(value_states[:, :, 0])
         self.length += 1
         return key_states, value_states
@@ -107,7 +108,7 @@ class SharedPrefixLayer(CacheLayerMixin):  # type: ignore[misc]
         keys, values = self.prompt_keys[:, :, first:], self.prompt_values[:, :, first:]
         suffix = slice(start, self.length)
         of_prompt = folded.flatten(2, 3) @ keys.transpose(-1, -2)
-        of_suffix = folded @ self.suffix_keys[..., suffix, :].transpose(-1, -2)
+        of_suffix = folded @ self.suffix_keys[..., suffix]
         scores = torch.cat([of_prompt, of_suffix.flatten(2, 3)], dim=-1)
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
@@ -224,13 +225,6 @@ def shared_attention(model: Any, cache: SharedPrefixCache) -> Iterator[None]:
     finally:
         model.set_attn_implementation({key: before})
         _active.reset(token)
-
-
-def _doubled(suffix: torch.Tensor) -> torch.Tensor:
-    room = suffix.shape[-2]
-    larger = suffix.new_empty((*suffix.shape[:-2], 2 * room, suffix.shape[-1]))
-    larger[..., :room, :] = suffix
-    return larger
 
 
 def _moved(suffix: torch.Tensor, slots: Slots) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from illume_plugin.base_model import BaseModel, encode_prompts, open_image
-from illume_plugin.generation.decoder import Decoder, greedy
+from illume_plugin.generation.decoder import Decoder, generated, greedy
 from illume_plugin.generation.drawing import DrawInGenerate, SeededDraw
 from illume_plugin.generation.limits import must_fit
 from illume_plugin.generation.selfcheck import PLAIN, SHARED, bare_model, mode_of
@@ -82,7 +82,7 @@ def new_tokens(
                 rows=rows,
                 stop=stop,
             )
-            output = model.generate(**batch, **settings, custom_generate=decoder)
+            output = generated(model, batch, decoder, **settings)
     found: list[list[int]] = output.tolist()
     return found
 

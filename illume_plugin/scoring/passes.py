@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from illume_plugin.base_model.packed_products import packed_products
 from illume_plugin.scoring.branches import Batch
 from illume_plugin.scoring.tree import Tokens, TokenTree, groups
 
@@ -45,7 +46,8 @@ def read_prompt(model: Any, prompt: Batch) -> Reading:
     # Pictures on a grid have positions in three dimensions, which only the model itself can count.
     gridded = "image_grid_thw" in prompt
     positions = {} if gridded else {"position_ids": _arange(0, length, prompt["input_ids"].device)}
-    output = model(**prompt, **positions, past_key_values=cache, use_cache=True, **_keep_last(model, 1))
+    with packed_products(model):
+        output = model(**prompt, **positions, past_key_values=cache, use_cache=True, **_keep_last(model, 1))
     shift = int(_inner(model).model.rope_deltas[0]) if gridded else 0
     return Reading(cache, length, length + shift, output.logits[0, -1:].float())
 
@@ -91,13 +93,14 @@ def _tree(model: Any, reading: Reading, tree: TokenTree, candidates: Sequence[To
         return [[first] for first in firsts]
     device = reading.logits.device
     size = len(tree.tokens)
-    output = model(
-        input_ids=torch.tensor([tree.tokens], device=device),
-        attention_mask=_mask(model, reading.length, tree, device),
-        position_ids=torch.tensor([tree.depths], device=device) + reading.position,
-        past_key_values=reading.cache,
-        use_cache=True,
-    )
+    with packed_products(model):
+        output = model(
+            input_ids=torch.tensor([tree.tokens], device=device),
+            attention_mask=_mask(model, reading.length, tree, device),
+            position_ids=torch.tensor([tree.depths], device=device) + reading.position,
+            past_key_values=reading.cache,
+            use_cache=True,
+        )
     reading.cache.crop(-size)  # the next group follows the prompt again
     nodes = [node for path in tree.paths for node in path[1:]]
     others = iter(_picked(output.logits[0], nodes, [t for tokens in candidates for t in tokens[1:]]))

@@ -99,7 +99,8 @@ def _device(detail: Mapping[str, Any]) -> str:
     name, threads = detail["device"], detail["threads"]
     if "NVIDIA" in name or "AMD" in name:
         return str(name)
-    busy = f", shared with others (load {detail['load']:.1f})" if detail["load"] > threads + 0.5 else ""
+    # a peer that is a server of its own waits and wakes beside us: one more is not somebody else
+    busy = f", shared with others (load {detail['load']:.1f})" if detail["load"] > threads + 1 else ""
     return f"{name}, {threads} threads{busy}"
 
 

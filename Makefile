@@ -4,7 +4,7 @@ BIN := .venv/bin
 LS := .venv-labelstudio/bin
 TORCH ?= torch==2.13.0
 
-.PHONY: help install demo test test-fast lint format vllm-test screenshots bench bench-full bench-quality results clean browser postgresql
+.PHONY: help install demo test test-fast lint format vllm-test screenshots bench bench-service bench-full bench-quality results clean browser postgresql faults fuzz audit
 
 help:
 	@echo "make demo         start a real Label Studio, the backend and a project with candidates"
@@ -14,9 +14,13 @@ help:
 	@echo "make install      make .venv (ours) and .venv-labelstudio (Label Studio's)"
 	@echo "make screenshots  run the live tests that take pictures and put them into docs/"
 	@echo "make bench        speed of sampling, scoring and switching against others, small (under 10 minutes)"
-	@echo "make bench-full   the same in full, vLLM and half an hour under load (2 hours), and benchmarks/RESULTS.md"
+	@echo "make bench-service  load: /predict while training, webhook storm, bulk push, catching up, a million preferences (an hour)"
+	@echo "make bench-full   the same in full, vLLM and half an hour under load (3 hours), and benchmarks/RESULTS.md"
 	@echo "make bench-quality  the loop against written rationales on the picture world, small (under 30 minutes)"
 	@echo "make results      the same in full, 5 seeds (hours), and docs/results.md written from it"
+	@echo "make faults       kill anything, anywhere, 200 times, and docs/reliability.md (an hour; ARGS='--seed 2')"
+	@echo "make fuzz         attack every endpoint, 20,000 cases, and docs/security-fuzz.md (half an hour; ARGS='--seed 2')"
+	@echo "make audit        known vulnerabilities of what is installed, from osv.dev"
 	@echo "make clean        remove the environments and caches (not the demo's data in .demo)"
 
 install: .venv/.installed .venv-labelstudio/.installed
@@ -90,10 +94,16 @@ screenshots: install browser
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/sampling.py --quick --only P1,P3,P8 --json results/sampling-quick.json
 
-bench-full: .venv/.installed .venv-vllm/.installed
+bench-service: install
+	@$(BIN)/python benchmarks/service.py --json results/service.json $(ARGS)
+
+bench-full: install .venv-vllm/.installed
 	@$(BIN)/python benchmarks/sampling.py --json results/sampling.json
+	@$(BIN)/python benchmarks/training.py --json results/training.json
+	@$(BIN)/python benchmarks/service.py --json results/service.json
 	@$(BIN)/python benchmarks/soak.py --json results/soak.json --svg results/soak.svg
-	@$(BIN)/python benchmarks/speed_page.py results/sampling.json results/soak.json
+	@$(BIN)/python benchmarks/speed_page.py results/sampling.json results/training.json results/service.json \
+	  results/soak.json
 
 bench-quality: .venv/.installed
 	@$(BIN)/python benchmarks/quality.py --size small --seeds 0 --json results/quality-small.json
@@ -104,9 +114,29 @@ results: .venv/.installed
 	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-small.json \
 	  --arms loop,noise-10,noise-20,majority,agreement,no-signal
 	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-objectives.json --seeds 0,1,2 \
-	  --arms only-illume,with-dpo,with-kto,with-dress,with-contrast,with-all
+	  --arms only-illume,with-dpo,with-csr,without-csr,with-kto,with-dress,with-contrast,with-all
 	@$(BIN)/python benchmarks/quality_page.py results/quality.json results/quality-small.json \
 	  results/quality-objectives.json
 
+faults: install
+	@PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
+fuzz: install
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.campaign --json results/fuzz.json --page docs/security-fuzz.md $(ARGS)
+
+# An environment of its own: what audits must not change what is audited. 0: none known, 1: some are, 2: not asked.
+audit: .venv/.installed .venv-audit/.installed
+	@.venv-audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  --vulnerability-service osv --progress-spinner off --timeout 30 $(ARGS) 2>.venv-audit/said; found=$$?; \
+	if [ $$found != 0 ] && grep -qE "ConnectionError|ConnectTimeout|Max retries|ServiceError" .venv-audit/said; then \
+	  tail -n 1 .venv-audit/said >&2; \
+	  echo "== osv.dev, which knows the vulnerabilities, cannot be reached from here: NOTHING WAS AUDITED." >&2; exit 2; \
+	fi; cat .venv-audit/said >&2; exit $$found
+
+.venv-audit/.installed:
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/pip install --quiet --disable-pip-version-check 'pip-audit>=2.9,<3'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-labelstudio .venv-vllm .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-labelstudio .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from illume_plugin.generation.generator import Generator
+from illume_plugin.quantization import Quantization, in_other_bits
 from illume_plugin.registry import Registry
 from illume_plugin.types import BASE_VERSION
 
@@ -21,10 +22,19 @@ class LoadedAdapters:
     Args:
         generator: gives the generator, which may be loaded for it.
         most: adapters that stay loaded while nobody uses them; the least recently used goes first.
+        quantization: of the base model that they are loaded on; None: it is not ours, nothing is known.
     """
 
-    def __init__(self, generator: Callable[[], Generator], registry: Registry, *, most: int) -> None:
+    def __init__(
+        self,
+        generator: Callable[[], Generator],
+        registry: Registry,
+        *,
+        most: int,
+        quantization: Quantization | None = None,
+    ) -> None:
         self._generator = generator
+        self._quantization = quantization
         self._registry = registry
         self._most = most
         self._lock = threading.Lock()
@@ -77,6 +87,10 @@ class LoadedAdapters:
             self._let_go(name)
             self._files[name] = files.pop_all()
         log.info("loaded adapter %s of project %d", version, project_id)
+        if self._quantization is not None:
+            config = self._registry.meta(project_id, version).config
+            if problem := in_other_bits(version, config, self._quantization):
+                log.warning("project %d: %s", project_id, problem)
 
     def _let_go(self, name: str) -> None:
         if held := self._files.pop(name, None):

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import logging
 import uuid
-from collections.abc import Callable, Iterable
-from typing import Any
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import IntegerConverter
 
 from backend import dashboard, protocol, webhook
+from backend.admission import Admission, SecretPath
+from backend.credentials import WINDOW_S
 from backend.model import IllumeBackend
 from backend.service import Service
-from backend.settings import BASIC_USER, SECRET_HEADER, Settings
-from illume_plugin.errors import IllumeError, UnauthorizedError
+from backend.settings import Settings
+from illume_plugin.errors import IllumeError
 
 log = logging.getLogger(__name__)
 
 #: Paths anybody may ask: they say nothing beyond "up".
 OPEN_PATHS = frozenset({"/", "/health"})
-#: Set in the WSGI environment when the secret stood in the path.
-PATH_SECRET_SHOWN = "illume.path_secret_shown"  # noqa: S105 - a name
+#: Of a path no more than this is logged.
+_LOGGED = 200
+
+
+class Number(IntegerConverter):
+    """A whole number in a path that every database can hold; with other digits there is no such page."""
+
+    regex = "[0-9]{1,18}"
 
 
 def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
@@ -39,15 +43,23 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     IllumeBackend.service = service or Service(settings)
     app.extensions["illume"] = IllumeBackend.service
+    app.url_map.converters["int"] = Number
     secret = settings.shared_secret()
     app.wsgi_app = SecretPath(app.wsgi_app, secret)  # type: ignore[method-assign]
+    admission = Admission(secret, proxies=settings.trusted_proxies)
 
     @app.before_request
     def identify() -> None:
         g.request_id = uuid.uuid4().hex[:12]
         # the status page has a lock of its own: Label Studio's secret does not open it, nor it the others
         if request.path not in OPEN_PATHS and dashboard.NAME not in request.blueprints:
-            _check_secret(secret)
+            admission.check(request)
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
 
     app.register_error_handler(IllumeError, _problem_of_illume)
     app.register_error_handler(HTTPException, _problem_of_http)
@@ -58,53 +70,6 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
     return app
 
 
-class SecretPath:
-    """Lets /s/SECRET/predict stand for /predict with the secret shown, where no header can be set."""
-
-    def __init__(self, app: Callable[..., Iterable[bytes]], secret: str) -> None:
-        self.app = app
-        self.secret = secret
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        parts = environ.get("PATH_INFO", "").split("/", 3)
-        if len(parts) >= 3 and parts[1] == "s":
-            # The secret leaves the path whether it is right or wrong, so that it reaches no log.
-            environ = {
-                **environ,
-                "PATH_INFO": "/" + (parts[3] if len(parts) > 3 else ""),
-                PATH_SECRET_SHOWN: same(parts[2], self.secret),
-            }
-        return self.app(environ, start_response)
-
-
-def same(shown: str, secret: str) -> bool:
-    """Whether two strings are equal, in time that tells nothing about where they differ."""
-    return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), secret.encode())
-
-
-def _check_secret(secret: str) -> None:
-    shown = [request.headers.get(SECRET_HEADER, ""), _basic_password()]
-    if request.environ.get(PATH_SECRET_SHOWN) or any(same(one, secret) for one in shown):
-        return
-    raise UnauthorizedError(
-        "The secret is missing or wrong.",
-        why="Anybody who can reach this port could otherwise write into your training data.",
-        todo="Connect with `illume connect --project N`: it gives Label Studio the secret for its calls "
-        f"(Basic, user {BASIC_USER}) and for its webhook (header {SECRET_HEADER}).",
-    )
-
-
-def _basic_password() -> str:
-    kind, _, value = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "basic":
-        return ""
-    try:
-        user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-    return password if user == BASIC_USER else ""
-
-
 def _problem(status: int, title: str, detail: str, **more: str) -> Response:
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     body |= {"request_id": g.get("request_id", ""), **{k: v for k, v in more.items() if v}}
@@ -113,13 +78,20 @@ def _problem(status: int, title: str, detail: str, **more: str) -> Response:
     response.content_type = "application/problem+json"
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="illume"'
+    if status == 429:
+        response.headers["Retry-After"] = f"{WINDOW_S:.0f}"
     return response
 
 
 def _problem_of_illume(error: IllumeError) -> Response:
     level = logging.ERROR if error.status >= 500 else logging.WARNING
-    log.log(level, "%s %s: %d %s", request.method, request.path, error.status, error)
+    log.log(level, "%s %s: %d %s", request.method, _loggable(request.path), error.status, error)
     return _problem(error.status, error.title, error.what, why=error.why, todo=error.todo)
+
+
+def _loggable(path: str) -> str:
+    """A path on one line, whatever stands in it: nobody writes lines of their own into the log."""
+    return ascii(path[:_LOGGED])[1:-1]
 
 
 def _problem_of_http(error: HTTPException) -> Response:

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from backend.loss_curve import LossCurve
 from illume_plugin.errors import RunError
-from illume_plugin.training.spec import ERROR_FILE, RunResult, read_result
+from illume_plugin.training.spec import CHECKPOINTS_FOLDER, ERROR_FILE, RESULT_FILE, RunResult, read_result
 
+#: What the process runs; see its docstring.
+MODULE = "illume_plugin.training.child"
 #: How long the child may take to write its checkpoint when it is asked to end, seconds.
 STOP_S = 20.0
+#: How far training stands back where others want the processor too, as `nice` counts: a ninth of the time.
+NICENESS = 10
 #: How much of the child's stderr an error shows, characters.
 TAIL = 600
 LOG_FILE = "child.log"
+#: What the child gets none of: it has no business with Label Studio, the database or a server that samples,
+#: and may run code that came with the base model.
+SECRETS = (
+    "ILLUME_LABEL_STUDIO_TOKEN",
+    "ILLUME_SECRET",
+    "ILLUME_DASHBOARD_PASSWORD",
+    "ILLUME_DATABASE_URL",
+    "ILLUME_VLLM_API_KEY",
+    "LABEL_STUDIO_API_KEY",
+    "PGPASSWORD",
+)
+log = logging.getLogger(__name__)
+
+
+class KilledError(RunError):
+    """The training process was ended by a signal, such as the system's for want of memory."""
 
 
 class TrainingChild:
@@ -42,25 +64,21 @@ class TrainingChild:
 
     def __enter__(self) -> Self:
         environment = dict(os.environ)
-        # The child has no business with Label Studio: it gets neither token nor secret.
-        for name in (
-            "ILLUME_LABEL_STUDIO_TOKEN",
-            "ILLUME_SECRET",
-            "ILLUME_DASHBOARD_PASSWORD",
-            "LABEL_STUDIO_API_KEY",
-        ):
+        for name in SECRETS:
             environment.pop(name, None)
         if self.threads:
             environment["OMP_NUM_THREADS"] = str(self.threads)
         self._log = (self.folder / LOG_FILE).open("wb")
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "illume_plugin.training.child", str(self.folder), "--watch-stdin"],
+            [sys.executable, "-m", MODULE, str(self.folder), "--watch-stdin"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
             pass_fds=() if self.lock is None else (self.lock,),
         )
+        # a run takes hours, an annotator waits: who is served comes first where the processor is short
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         assert self._process.stdout is not None  # noqa: S101 - PIPE above
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
@@ -109,14 +127,38 @@ class TrainingChild:
         """What the child found.
 
         Raises:
+            KilledError: it was killed before it had a result.
             RunError: it failed; the reason is in it.
         """
-        if self._process.returncode == 0 or (self.folder / ERROR_FILE).is_file():
+        code = self._process.returncode
+        if code == 0 or any((self.folder / name).is_file() for name in (RESULT_FILE, ERROR_FILE)):
             return read_result(self.folder)
         tail = (self.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
-        raise RunError(
-            f"The training process ended with code {self._process.returncode} and no result.",
+        raise (KilledError if code < 0 else RunError)(
+            f"The training process ended with code {code} and no result.",
             why=tail
             or "It said nothing; a negative code is a signal (-9: killed, often for want of memory).",
             todo="Give it more memory or a smaller micro_batch_size, then start training again.",
         )
+
+
+def until_it_ends(folder: Path, attempt: Callable[[], RunResult]) -> RunResult:
+    """Train, and again from the newest checkpoint when the process was killed, while that gets further.
+
+    Args:
+        attempt: starts a training process on `folder` and waits for its result.
+
+    Raises:
+        KilledError: it was killed twice at the same checkpoint, or twice before the first one.
+        RunError: it failed.
+    """
+    died_after: set[str] = set()
+    while True:
+        try:
+            return attempt()
+        except KilledError as error:
+            newest = max((path.name for path in (folder / CHECKPOINTS_FOLDER).glob("step-*")), default="")
+            if newest in died_after:
+                raise
+            died_after.add(newest)
+            log.warning("%s It goes on from %s.", error.what, newest or "the beginning")

@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from backend.retrain import snapshot
 from backend.sampling import base_model_source
 from backend.service import Service
+from backend.snapshot import snapshot
 from illume_plugin.errors import BadRequestError, ImageError
 from illume_plugin.evaluated import metrics_of
 from illume_plugin.evaluation_documents import EvaluationDocument, EvaluationDocuments, hash_of
@@ -48,7 +48,7 @@ class Evaluator:
         self._project_id = project_id
         self._extent = extent
         self._progress = progress
-        self.documents = EvaluationDocuments(service.settings.data_dir / "adapters")
+        self.documents = EvaluationDocuments(service.registry)
         self.held_out = snapshot(service, project_id).held_out
         if not self.held_out:
             raise BadRequestError(

@@ -9,13 +9,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
 from backend.pulse import Pulse
 from backend.run_lock import alone
+from backend.run_log import RunLog
 from backend.service import Service
+from backend.settings import Settings
 from illume_plugin.errors import ConflictError, RunError, UnavailableError
 from illume_plugin.store import runs
 from illume_plugin.types import Run
@@ -47,12 +50,12 @@ class HeldRun:
         self._service = service
         self._owner = owner
         self._stopping = stopping
+        self._log = RunLog(run.run_id)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renew the lease through every stage of the block, and let nobody else touch the run's folder."""
-        # Outside that folder, which comes and goes.
-        path = self._service.settings.data_dir / "locks" / f"run-{self.run.run_id:06d}"
+        path = lock_file(self._service.settings, self.run.run_id)
         with (
             Pulse(self._renew, every_s=runs.LEASE_S / 4, name=f"run {self.run.run_id}"),
             alone(path, wait=self._wait) as self.lock,
@@ -69,6 +72,7 @@ class HeldRun:
         """
         if self._stopping():
             raise StoppingError
+        self._log.note(progress)
         try:
             with self._service.store.write() as conn:
                 self.hold(conn, progress)
@@ -97,3 +101,8 @@ class HeldRun:
         """Another process that had this run has its folder open: it was stopped, or is about to end."""
         self.beat({"stage": "waiting for the process that had this run"})
         time.sleep(HEARTBEAT_S)
+
+
+def lock_file(settings: Settings, run_id: int) -> Path:
+    """The lock of a run's folder: outside that folder, which comes and goes."""
+    return settings.data_dir / "locks" / f"run-{run_id:06d}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from backend.pulse import Pulse
 from backend.service import Service
+from illume_plugin import __version__
 from illume_plugin.store import leases
 
 #: After so long a lease whose process has died is anybody's, seconds.
@@ -17,8 +18,14 @@ LEASE_S = 60.0
 
 
 def new_owner() -> str:
-    """A name that no other owner of leases has, here or on another machine."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    """A name that no other owner of leases has, here or on another machine; it tells our version."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}:{__version__}"
+
+
+def version_of(owner: str) -> str:
+    """The version of the program that an owner of leases runs; "" where its name does not tell."""
+    parts = owner.split(":")
+    return parts[3] if len(parts) == 4 else ""
 
 
 @contextmanager

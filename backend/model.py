@@ -19,7 +19,7 @@ from backend.service import Service
 from backend.settings import load_settings
 from illume_plugin.errors import BadRequestError, IllumeError
 from illume_plugin.generation.stopping import never
-from illume_plugin.types import BASE_VERSION
+from illume_plugin.types import BASE_VERSION, MAX_ID
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,6 @@ def project_number(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value if value > 0 else None
+        return value if 0 < value <= MAX_ID else None
     head = value.split(".")[0] if isinstance(value, str) else ""
     return int(head) if head.isascii() and head.isdigit() and 0 < len(head) < 12 and int(head) else None

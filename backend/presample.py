@@ -12,8 +12,9 @@ from backend.leasing import leased
 from backend.scheduling import Priority
 from backend.service import Service
 from illume_plugin.errors import IllumeError, UnavailableError
+from illume_plugin.fault_points import point
 from illume_plugin.labelstudio import LabelStudio
-from illume_plugin.store import candidates
+from illume_plugin.store import candidates, projects
 from illume_plugin.types import CandidateSet, Project
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,24 @@ def push_ahead(service: Service, project: Project, *, everything: bool) -> int:
     if not count or (count < PUSH_MANY and not everything):
         return 0
     with leased(service, f"push {project.project_id}") as ours:
-        return _push(service, service.label_studio, project) if ours else 0
+        # who waited for the lease may know a trial that is over by now
+        return _push(service, service.label_studio, project) if ours and _is_so(service, project) else 0
+
+
+def push_again(service: Service, project: Project) -> int:
+    """Have those sets pushed again that another one has overtaken in Label Studio; returns how many.
+
+    A push that was under way while a trial began or ended, or whose process died, may have left tasks with
+    the candidates of before.
+    """
+    with service.store.write() as conn:
+        return candidates.unmark_overtaken(conn, project.project_id, version=project.active_version)
+
+
+def _is_so(service: Service, project: Project) -> bool:
+    """Whether the same versions draw for the project at this moment."""
+    with service.store.read() as conn:
+        return projects.get(conn, project.project_id).adapters == project.adapters
 
 
 def _push(service: Service, label_studio: LabelStudio, project: Project) -> int:
@@ -96,11 +114,16 @@ def _push(service: Service, label_studio: LabelStudio, project: Project) -> int:
             continue
         predictions.append({"task": one.task_id, **prediction})
     started = time.monotonic()
+    point("push.before")
     label_studio.push_predictions(project.project_id, predictions)
+    point("push.sent")
     with service.store.write() as conn:
         candidates.mark_pushed(
             conn, project.project_id, [one.task_id for one in sets], now=service.clock(), **key
         )
+        if projects.get(conn, project.project_id).adapters != project.adapters:  # a trial began or ended
+            candidates.unmark_overtaken(conn, project.project_id, version=project.active_version)
+    point("push.noted")
     log.info(
         "project %d: pushed %d candidate sets of %s in %.1f s",
         project.project_id,

@@ -10,8 +10,10 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from backend.clients import gone
 from backend.model import IllumeBackend, project_number
 from backend.service import Service
-from illume_plugin.errors import BadRequestError
+from illume_plugin import __version__
+from illume_plugin.errors import BadRequestError, in_words
 from illume_plugin.label_config import parse_label_config
+from illume_plugin.preferences.secrets import MAX_DEPTH
 from illume_plugin.store import runs
 
 blueprint = Blueprint("protocol", __name__)
@@ -27,15 +29,38 @@ def json_object() -> dict[str, Any]:
     """The request body.
 
     Raises:
-        BadRequestError: it is not a JSON object.
+        BadRequestError: it is not a JSON object, or nests deeper than any call of Label Studio.
     """
-    body = request.get_json(force=True, silent=True)
+    try:
+        body = request.get_json(force=True, silent=True)
+    except RecursionError as error:
+        raise _too_deep() from error
     if not isinstance(body, dict):
+        # nothing of it is told: what was cut on its way may begin with a token
         raise BadRequestError(
-            f"The body is not a JSON object (it begins with {request.get_data()[:40]!r}).",
+            f"The body ({len(request.get_data())} bytes) is not a JSON object.",
             why="Label Studio's calls all carry one.",
         )
+    if _is_deep(body):
+        raise _too_deep()
     return body
+
+
+def _is_deep(body: dict[str, Any]) -> bool:
+    """Whether it nests more than MAX_DEPTH levels deep; looked at level by level, never by recursion."""
+    level: list[Any] = [body]
+    for _ in range(MAX_DEPTH):
+        inside = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in inside for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep() -> BadRequestError:
+    return BadRequestError(
+        f"The body nests more than {MAX_DEPTH} levels deep.", why="Label Studio's calls nest about ten."
+    )
 
 
 def _project_id(body: dict[str, Any]) -> int:
@@ -43,7 +68,7 @@ def _project_id(body: dict[str, Any]) -> int:
     number = project_number(project.get("id") if isinstance(project, dict) else project)
     if number is None:
         raise BadRequestError(
-            f"project={project!r} names no project.", why='Label Studio sends "ID.CREATION_TIME".'
+            f"project={in_words(project)} names no project.", why='Label Studio sends "ID.CREATION_TIME".'
         )
     return number
 
@@ -62,7 +87,7 @@ def _text(body: dict[str, Any], *keys: str) -> str | None:
 @blueprint.get("/health")
 def health() -> Response:
     """Up, always from memory: Label Studio asks before every other call and waits 1 s."""
-    return jsonify(status="UP", model_class=IllumeBackend.__name__)
+    return jsonify(status="UP", model_class=IllumeBackend.__name__, version=__version__)
 
 
 @blueprint.post("/setup")

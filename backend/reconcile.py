@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from backend.service import Service
 from illume_plugin.errors import LabelStudioError
+from illume_plugin.fault_points import point
 from illume_plugin.generation.stopping import never
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.labelstudio.changes import PAGE, Span, Step, changed_since, differing, start, walk
@@ -200,6 +201,8 @@ class Reconciler:
         with self._write() as conn:
             found = self._take(conn, last)
             reconciliations.settle(conn, self.project_id, step.settled)
+            point("reconcile.before_commit")
+        point("reconcile.after_commit")
         return first + found
 
     def _take_span(self, span: Span, known_up_to: int, *, token: str = "") -> tuple[Found, bool]:
@@ -221,6 +224,8 @@ class Reconciler:
         with self._write() as conn:
             found += first + self._take(conn, last)
             ours = not token or self._note_walked(conn, token, span)
+            point("reconcile.before_commit")
+        point("reconcile.after_commit")
         return found, ours
 
     def _all_but_last(self, tasks: Sequence[TaskNow]) -> tuple[Found, Sequence[TaskNow]]:

@@ -9,33 +9,32 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from backend import trials
-from backend.child import TrainingChild
-from backend.held_run import HEARTBEAT_S, HeldRun, StoppingError
+from backend.child import TrainingChild, until_it_ends
+from backend.held_run import HEARTBEAT_S, HeldRun, StoppingError, lock_file
 from backend.sampling import base_model_source
 from backend.service import Service
 from backend.settings import Settings
+from backend.snapshot import refuse_unready, snapshot_with_sources
 from backend.versions import clean_parent
-from illume_plugin.dataset import build_training_set, content_of
-from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, TaskError, UnavailableError
-from illume_plugin.examples import ObjectiveName
+from illume_plugin.dataset import content_of
+from illume_plugin.errors import ConflictError, IllumeError, ImageError, RunError, UnavailableError
+from illume_plugin.fault_points import point
 from illume_plugin.gate import decide
 from illume_plugin.gate_policy import GatePolicy
 from illume_plugin.images import pin
-from illume_plugin.label_config import parse_label_config, read_task
-from illume_plugin.lineage import Source, sources_of
+from illume_plugin.lineage import Source
 from illume_plugin.quantization import Quantization
-from illume_plugin.store import candidates, judgements, lineage, projects, runs
-from illume_plugin.training import readiness
+from illume_plugin.store import judgements, lineage, projects, runs
 from illume_plugin.training.config import TrainConfig
 from illume_plugin.training.estimate import Pace
-from illume_plugin.training.objectives.settings import ObjectiveSettings
 from illume_plugin.training.spec import (
     ADAPTER_FOLDER,
     CHECKPOINTS_FOLDER,
@@ -52,7 +51,6 @@ from illume_plugin.types import (
     AdapterMeta,
     GateDecision,
     GateVerdict,
-    Project,
     Run,
     RunState,
     Task,
@@ -61,8 +59,6 @@ from illume_plugin.types import (
 
 log = logging.getLogger(__name__)
 
-#: Objectives that may learn from candidates which nobody has judged.
-_FROM_CANDIDATES = frozenset({ObjectiveName.DPO, ObjectiveName.CONTRAST})
 #: Within a run's folder: the pictures that it learns from.
 PICTURES_FOLDER = "pictures"
 
@@ -99,6 +95,7 @@ class Retrain:
             run = runs.claim(conn, owner=self.owner, now=self.service.clock())
         if run is None:
             return None
+        point("run.claimed")
         held = HeldRun(self.service, run, owner=self.owner, stopping=lambda: self.stopping)
         try:
             with held.kept():
@@ -152,6 +149,7 @@ class Retrain:
             spec = self._interrupted(run, folder) or self._begun(held, folder)
             write_spec(folder, spec)
             result = self._train(held, folder)
+            point("run.trained")
         decision = decide(result.active, result.challenger, policy)
         if meta is None:
             meta = self._publish(held, result, decision, folder)
@@ -165,6 +163,9 @@ class Retrain:
         for each in earlier:
             if each.run_id <= run.run_id:
                 shutil.rmtree(run_folder(self.service.settings, each.run_id), ignore_errors=True)
+            if each.run_id < run.run_id:  # our own is held, and goes when it is let go
+                lock_file(self.service.settings, each.run_id).unlink(missing_ok=True)
+        self.service.registry.sweep()  # what a process left that died while it published
 
     def _interrupted(self, run: Run, folder: Path) -> RunSpec | None:
         """The run as it was begun, compared with what serves now; None where it cannot be gone on with."""
@@ -225,6 +226,7 @@ class Retrain:
             runs.keep_training_set(conn, training_set.content_hash, run.project_id, content, now=now)
             lineage.keep(conn, run.run_id, run.project_id, sources)
             runs.note(conn, run.run_id, training_set=training_set.content_hash, parent=parent)
+        point("run.snapshot_kept")
 
     def _begun(self, held: HeldRun, folder: Path) -> RunSpec:
         """The run on what there is to learn from now, in an empty folder."""
@@ -250,10 +252,12 @@ class Retrain:
         )
 
     def _train(self, held: HeldRun, folder: Path) -> RunResult:
-        with (
-            self._adapters(held.run.project_id, read_spec(folder)),
-            TrainingChild(folder, threads=self.service.settings.torch_threads, lock=held.lock) as child,
-        ):
+        with self._adapters(held.run.project_id, read_spec(folder)):
+            return until_it_ends(folder, partial(self._trained, held, folder))
+
+    def _trained(self, held: HeldRun, folder: Path) -> RunResult:
+        threads = self.service.settings.torch_threads
+        with TrainingChild(folder, threads=threads, lock=held.lock) as child:
             while child.running():
                 held.beat(child.progress())
                 child.wait(HEARTBEAT_S)
@@ -366,6 +370,8 @@ class Retrain:
             runs.finish(
                 conn, run.run_id, state, owner=self.owner, now=now, version=meta.version, report=report
             )
+            point("switch.before_commit")
+        point("switch.after_commit")
         log.info(
             "run %d of project %d: %s %s (%s)",
             run.run_id,
@@ -379,77 +385,3 @@ class Retrain:
 def run_folder(settings: Settings, run_id: int) -> Path:
     """Where a run's files are until it is over, and longer where it can be resumed."""
     return settings.data_dir / "runs" / f"run-{run_id:06d}"
-
-
-def snapshot(
-    service: Service,
-    project_id: int,
-    *,
-    without: Collection[int] = (),
-    objectives: ObjectiveSettings | None = None,
-) -> TrainingSet:
-    """What a run of this moment would learn from.
-
-    Args:
-        without: tasks to leave out.
-        objectives: those that are on; by default those of the settings.
-    """
-    return snapshot_with_sources(service, project_id, without=without, objectives=objectives)[0]
-
-
-def refuse_unready(
-    service: Service, project_id: int, training_set: TrainingSet, objectives: ObjectiveSettings
-) -> None:
-    """Say no to a run on a snapshot that cannot be learnt from.
-
-    Raises:
-        RunError: with the reason; see `readiness.refuse_unready`.
-    """
-    with service.store.read() as conn:
-        preferences = judgements.preferences_in(conn, project_id)
-    readiness.refuse_unready(
-        training_set, preferences, objectives, minimum_accepted=service.settings.minimum_accepted
-    )
-
-
-def snapshot_with_sources(
-    service: Service,
-    project_id: int,
-    *,
-    without: Collection[int] = (),
-    objectives: ObjectiveSettings | None = None,
-) -> tuple[TrainingSet, tuple[Source, ...]]:
-    """What a run of this moment would learn from, and the annotations behind it; see `snapshot`."""
-    objectives = objectives or service.settings.train_config().objectives
-    from_candidates = objectives.weigh_content or objectives.possible & _FROM_CANDIDATES
-    with service.store.read() as conn:
-        sets = candidates.newest(conn, project_id) if from_candidates else []
-        data = projects.task_data(conn, project_id)
-        project = projects.get(conn, project_id)
-        preferences = judgements.preferences_in(conn, project_id)
-        digests = judgements.digests(conn, project_id)
-    data = {task_id: fields for task_id, fields in data.items() if task_id not in without}
-    training_set = build_training_set(
-        project_id,
-        _usable_tasks(service, project, data),
-        [one for one in preferences if one.task_id in data],
-        held_out_fraction=service.settings.held_out_fraction,
-        weigh_agreement=service.settings.weigh_agreement,
-        weigh_content=objectives.weigh_content,
-        objectives=objectives.possible,
-        candidate_sets=sets,
-    )
-    return training_set, sources_of(training_set, preferences, digests)
-
-
-def _usable_tasks(service: Service, project: Project, data: Mapping[int, Mapping[str, Any]]) -> list[Task]:
-    """The tasks that have picture, question and answer; others are left out, and the log says why."""
-    question, answer = service.keys
-    config = parse_label_config(project.label_config, question_key=question, answer_key=answer)
-    usable = []
-    for task_id, fields in data.items():
-        try:
-            usable.append(read_task(config, project.project_id, task_id, fields))
-        except TaskError as error:
-            log.warning("not used for training: %s", error)
-    return usable

@@ -16,6 +16,7 @@ from backend.adapters import LoadedAdapters
 from backend.mixing import Proposed, mixed
 from backend.settings import Settings
 from illume_plugin.errors import IllumeError, TaskError, UnavailableError
+from illume_plugin.fault_points import point
 from illume_plugin.generation.generator import Generator, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan, SentenceSearch, Strategy, not_on_a_server
 from illume_plugin.generation.stopping import never
@@ -102,7 +103,12 @@ class Engine:
         self._loading = threading.Lock()
         self._generator: Generator | None = None
         self._encoder: ImageTextEncoder | None = None
-        self.adapters = LoadedAdapters(self.generator, registry, most=settings.adapters_loaded)
+        self.adapters = LoadedAdapters(
+            self.generator,
+            registry,
+            most=settings.adapters_loaded,
+            quantization=None if settings.vllm_url else settings.quantization,
+        )
 
     def warm_up(self) -> None:
         """Load the base model now, so that no caller has to wait for it."""
@@ -339,7 +345,10 @@ class Sampler:
                     problem=str(problem),
                     now=now,
                 )
-            return {task_id: candidates.put(conn, found, now=now) for task_id, found in sets.items()}
+            kept = {task_id: candidates.put(conn, found, now=now) for task_id, found in sets.items()}
+            point("candidates.before_commit")
+        point("candidates.after_commit")
+        return kept
 
 
 def _each(

@@ -11,19 +11,29 @@ from pathlib import Path
 from typing import Any
 
 from backend.data_folder import Using
+from backend.inbox import Inbox
+from backend.logs import quiet_libraries
 from backend.sampling import Engine, Sampled, Sampler, choice_of, sampling_plan
 from backend.scheduling import Priority, Scheduler
 from backend.settings import Settings
-from illume_plugin.errors import BadRequestError, IllumeError, TooLargeError, UnavailableError
+from illume_plugin.errors import (
+    BadRequestError,
+    IllumeError,
+    NotFoundError,
+    TooLargeError,
+    UnavailableError,
+    in_words,
+)
+from illume_plugin.fault_points import armed, point
 from illume_plugin.generation.stopping import never
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.predictions import answer_context, check_prediction, render_prediction
-from illume_plugin.preferences import observe, strip_secrets
-from illume_plugin.registry import open_registry
+from illume_plugin.preferences import observe_kept, strip_secrets
+from illume_plugin.registry import is_version, open_registry
 from illume_plugin.store import Store, candidates, events, projects, runs, versions
-from illume_plugin.types import BASE_VERSION, CandidateSet, Json, Project, Run
+from illume_plugin.types import BASE_VERSION, MAX_ID, CandidateSet, Json, Project, Run
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +45,19 @@ class Service:
     """What the plugin does, free of HTTP."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        _say_if_armed()
+        quiet_libraries()
         self.settings = settings
         self.clock = clock
         self.using = Using(settings.data_dir)
         self.store = Store(settings.store_url)
         self.store.migrate()
+        self.inbox = Inbox(self.store)
         self.registry = open_registry(
             settings.adapters, settings.data_dir, cache_bytes=settings.adapters_cache_mb * 2**20
         )
         self.label_studio = self._label_studio()
-        self.images = ImageStore(
-            settings.data_dir / "pictures",
-            label_studio_url=settings.label_studio_url,
-            auth_headers=self.label_studio.auth_headers if self.label_studio else None,
-            allowed_hosts=settings.allowed_image_hosts,
-            max_kept_bytes=settings.pictures_cache_mb * 2**20,
-        )
+        self.images = self.pictures_in(settings.data_dir / "pictures")
         self.engine = Engine(settings, self.registry)
         self.plan = sampling_plan(settings)
         self.sampler = Sampler(
@@ -62,6 +69,16 @@ class Service:
     def _label_studio(self) -> LabelStudio | None:
         token = self.settings.label_studio_token
         return LabelStudio(self.settings.label_studio_url, token.get_secret_value()) if token else None
+
+    def pictures_in(self, root: Path) -> ImageStore:
+        """A store of pictures in a folder, with the rights and limits that the settings give."""
+        return ImageStore(
+            root,
+            label_studio_url=self.settings.label_studio_url,
+            auth_headers=self.label_studio.auth_headers if self.label_studio else None,
+            allowed_hosts=self.settings.allowed_image_hosts,
+            max_kept_bytes=self.settings.pictures_cache_mb * 2**20,
+        )
 
     @property
     def keys(self) -> tuple[str, str]:
@@ -140,10 +157,7 @@ class Service:
             TooLargeError: more tasks would have to be sampled than one call may.
         """
         data = _task_data(tasks)
-        if label_config:
-            self.setup(project_id, label_config)
-        with self.store.read() as conn:
-            project = projects.get(conn, project_id)
+        project = self._project(project_id, label_config)
         config = self._parse(project.label_config)
         if context is not None:
             answer = answer_context(config, project.active_version, context)
@@ -158,6 +172,17 @@ class Service:
         }
         self._note_given(project, found.sets.values())
         return [items[task["id"]] for task in tasks]
+
+    def _project(self, project_id: int, label_config: str | None) -> Project:
+        """The project; a labelling configuration that is new is taken note of."""
+        with self.store.read() as conn:
+            known = projects.find(conn, project_id)
+        if known and (not label_config or label_config == known.label_config):
+            return known
+        if label_config:
+            self.setup(project_id, label_config)
+        with self.store.read() as conn:
+            return projects.get(conn, project_id)
 
     def _candidates(
         self, project: Project, data: Mapping[int, Mapping[str, Any]], gone: Callable[[], bool]
@@ -230,13 +255,12 @@ class Service:
             BadRequestError: the body is no event of Label Studio.
             NotFoundError: training was asked for in a project that is not connected.
         """
-        observe(body)  # raises on what will never be understood, while the sender can still be told
+        body = strip_secrets(body)
+        observe_kept(body)  # raises on what will never be understood, while the sender can still be told
         if body.get("action") == "START_TRAINING":
             run, new = self.request_training(_project_of(body), trigger="label studio")
             return {"job": str(run.run_id), "new": new}
-        with self.store.write() as conn:
-            new = events.append(conn, strip_secrets(body), now=self.clock())
-        return {"stored": new}
+        return {"stored": self.inbox.keep(events.row(body, now=self.clock()))}
 
     def request_training(
         self, project_id: int, *, trigger: str, without_deleted: bool = False
@@ -250,7 +274,9 @@ class Service:
             run_id, new = runs.enqueue(
                 conn, project_id, trigger=trigger, now=self.clock(), without_deleted=without_deleted
             )
-            return runs.get(conn, run_id), new
+            run = runs.get(conn, run_id)
+        point("run.queued")
+        return run, new
 
     def versions(self, project_id: int | None = None) -> list[str]:
         """Versions that can serve, newest last, of one project or of all together."""
@@ -273,6 +299,10 @@ class Service:
             ConflictError: it is retired.
             ModelError: its files are damaged.
         """
+        if not is_version(version):
+            raise NotFoundError(
+                f"{in_words(version)} is not an adapter version.", why="Versions are v0001, v0002, ..."
+            )
         with self.store.read() as conn:
             versions.refuse_retired(conn, project_id, version)
         if version != BASE_VERSION:
@@ -290,7 +320,10 @@ class Service:
         """
         self.check_version(project_id, version)
         with self.store.write() as conn:
-            return versions.switch(conn, project_id, version, reason=reason, who=who, now=self.clock())
+            before = versions.switch(conn, project_id, version, reason=reason, who=who, now=self.clock())
+            point("promote.before_commit")
+        point("promote.after_commit")
+        return before
 
     def previous_version(self, project_id: int) -> tuple[str, str]:
         """(active version, the one that served before it).
@@ -324,17 +357,25 @@ class Service:
         while True:
             with self.store.write() as conn:
                 done = events.apply_pending(conn, now=self.clock())
+                if done:
+                    point("fold.before_commit")
             total += done
             if not done:
                 return total
+            point("fold.after_commit")
+
+
+def _say_if_armed() -> None:
+    if fault := armed():
+        log.warning("ILLUME_FAULT is set: this process kills itself at %s", fault.name)
 
 
 def _task_data(tasks: Sequence[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
     data: dict[int, Mapping[str, Any]] = {}
     for position, task in enumerate(tasks):
         task_id = task.get("id") if isinstance(task, Mapping) else None
-        if not isinstance(task_id, int) or isinstance(task_id, bool) or task_id < 1:
-            raise BadRequestError(f"tasks[{position}] has no usable id ({task_id!r}).")
+        if not isinstance(task_id, int) or isinstance(task_id, bool) or not 1 <= task_id <= MAX_ID:
+            raise BadRequestError(f"tasks[{position}] has no usable id ({in_words(task_id)}).")
         fields = task.get("data")
         data[task_id] = fields if isinstance(fields, Mapping) else {}
     return data
@@ -349,5 +390,5 @@ def _project_of(body: Mapping[str, Any]) -> int:
     project = body.get("project")
     project_id = project.get("id") if isinstance(project, Mapping) else None
     if not isinstance(project_id, int) or isinstance(project_id, bool):
-        raise BadRequestError(f"The event names no project ({project_id!r}).")
+        raise BadRequestError(f"The event names no project ({in_words(project_id)}).")
     return project_id

@@ -31,6 +31,11 @@ TOML_VARIABLE = "ILLUME_CONFIG"
 BASIC_USER = "illume"
 #: Header that carries the secret on webhooks.
 SECRET_HEADER = "X-Illume-Secret"  # noqa: S105 - a name
+#: A secret that is let in however many wrong ones came before must be too long to be guessed.
+SECRET_LENGTH = 16
+
+
+_SECRET_SETTINGS = {"secret", "label_studio_token", "database_url", "vllm_api_key", "dashboard_password"}
 
 
 class Settings(BaseSettings):
@@ -41,7 +46,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(Path(".illume"), description="database, adapters, picture cache, runs")
-    database_url: str = Field("", description="default: SQLite in data_dir")
+    database_url: str = Field("", repr=False, description="default: SQLite in data_dir")
     label_studio_url: str = Field("http://localhost:8080", description="where Label Studio answers")
     label_studio_token: SecretStr | None = Field(None, description="a personal access token")
     backend_url: str = Field("http://localhost:9090", description="where Label Studio reaches us")
@@ -50,6 +55,13 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(None, description="default: made once, kept in data_dir/secret")
     dashboard_password: SecretStr | None = Field(
         None, description="of the status page; without one it is open to this machine alone"
+    )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=5,
+        description="reverse proxies of yours in front, each adding to X-Forwarded-For: who guesses secrets"
+        " is counted by the address that the first of them saw",
     )
 
     base_model: str = Field("embedded", description="folder, hub id, or 'embedded'")
@@ -204,6 +216,15 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from error
         return value
 
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < SECRET_LENGTH:
+            raise ValueError(
+                f"must have at least {SECRET_LENGTH} characters, or be left out: then one is made"
+            )
+        return value
+
     @field_validator("label_studio_url", "backend_url", "vllm_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
@@ -211,6 +232,8 @@ class Settings(BaseSettings):
             return None
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if "@" in value.split("/")[2]:
+            raise ValueError("must hold no user name or password: this address is shown and logged")
         return value.rstrip("/")
 
     @property
@@ -322,5 +345,5 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"{name}: there is no such setting."
-    hidden = name in {"secret", "label_studio_token", "database_url", "vllm_api_key", "dashboard_password"}
+    hidden = name in _SECRET_SETTINGS or "@" in str(problem["input"])
     return f"ILLUME_{name.upper()}={'***' if hidden else repr(problem['input'])}: {problem['msg']}."

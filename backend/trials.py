@@ -28,15 +28,18 @@ class Standing:
     figures: Figures
 
 
-def standing(service: Service, project_id: int) -> Standing | None:
+def standing(service: Service, project_id: int, *, challenger: str | None = None) -> Standing | None:
     """The trial that began last, with its figures of now or, where it is over, of its end.
+
+    Args:
+        challenger: look only at trials of this version.
 
     Raises:
         NotFoundError: the project is not connected.
     """
     with service.store.read() as conn:
         projects.get(conn, project_id)
-        trial = trials.newest(conn, project_id)
+        trial = trials.newest(conn, project_id, challenger=challenger)
         if trial is None:
             return None
         if trial.end is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from backend.keeping_step import KeepingStep
 from backend.leasing import new_owner
 from backend.old_predictions import remove_old_predictions
-from backend.presample import push_ahead, sample_ahead
+from backend.presample import push_again, push_ahead, sample_ahead
 from backend.pulse import Pulse
 from backend.retrain import Retrain, due
 from backend.service import Service
@@ -53,6 +53,8 @@ class Worker:
         self._look_again: dict[tuple[int, tuple[str, ...]], float] = {}
         #: project -> when to look for old predictions again
         self._clear_again: dict[int, float] = {}
+        #: project -> the versions that drew for it when it was last seen to what Label Studio shows
+        self._seen_to: dict[int, tuple[str, ...]] = {}
 
     def run(self, *, handle_signals: bool = True) -> None:
         """Work until SIGTERM or Ctrl-C (or until `stop` is set)."""
@@ -113,9 +115,18 @@ class Worker:
                 break
             self._serving = project
             if self._ours(project):
-                busy = self._serve(project) or busy
+                busy = self._serve_alone(project) or busy
         self._serving = None
         return busy
+
+    def _serve_alone(self, project: Project) -> bool:
+        """Serve a project; what is wrong with it (a configuration without our tags) keeps up no other one."""
+        try:
+            return self._serve(project)
+        except IllumeError as error:
+            log.error("project %d: %s", project.project_id, error)  # noqa: TRY400 - a plain sentence
+            self._look_again[project.project_id, project.adapters] = time.monotonic() + AFTER_ERROR_S
+            return False
 
     def _serve(self, project: Project) -> bool:
         look = (project.project_id, project.adapters)
@@ -130,12 +141,20 @@ class Worker:
                 log.info("project %d: run %d is due", project.project_id, run.run_id)
         sampled = sample_ahead(self.service, project, stop=self.stop.is_set)
         pushed = push_ahead(self.service, project, everything=not sampled)
-        busy = sampled > 0 or pushed > 0
+        busy = sampled > 0 or pushed > 0 or self._overtaken(project)
         if not busy:
             self._clear_out(project)
             # Looking at 100,000 tasks takes 0.2 s: a project with nothing to do costs at most 5 % of a core.
             self._look_again[look] = time.monotonic() + 20 * (time.monotonic() - started)
         return busy
+
+    def _overtaken(self, project: Project) -> bool:
+        """Whether something is to be pushed again; looked at once for every change of who draws."""
+        if self._seen_to.get(project.project_id) == project.adapters:
+            return False
+        found = push_again(self.service, project)
+        self._seen_to[project.project_id] = project.adapters
+        return found > 0
 
     def _clear_out(self, project: Project) -> None:
         """Now and then remove from Label Studio what versions that served before had proposed."""

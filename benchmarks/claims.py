@@ -16,7 +16,7 @@ from backend.simulate import Measurement, Options, Simulation
 from backend.simulate.record import Iteration
 from backend.simulate.supervised import supervised
 from illume_plugin.embedded import World
-from illume_plugin.types import Metric
+from illume_plugin.types import Json, Metric
 
 #: ILLUME's loop with one annotator who is never wrong.
 LOOP = "loop"
@@ -32,14 +32,17 @@ SUPERVISED = ("supervised-all", "supervised-matched", "supervised-tenth")
 #: What is run unless arms are named.
 CLAIMED = (LOOP, *SUPERVISED, *NOISE, *TEAM, CONTROL)
 #: ILLUME's loss alone, as the defaults are where people only tick, and beside it one objective more, or all
-#: of them. There are no pairs by CSR: they are for tasks nobody has judged, and a simulated annotator judges
-#: every task.
+#: of them.
 ONLY_ILLUME = "only-illume"
+#: As many tasks more as people judge in all, which nobody judges: with and without CSR's pairs of them,
+#: beside DPO on people's pairs.
+CSR = {"with-csr": True, "without-csr": False}
 _ALONE = {"dress": 0.0, "dpo": 0.0}
-OBJECTIVES: Mapping[str, Mapping[str, float]] = {
+OBJECTIVES: Mapping[str, Mapping[str, Json]] = {
     ONLY_ILLUME: _ALONE,
     "with-dpo": {**_ALONE, "dpo": 0.1},
     "with-kto": {**_ALONE, "kto": 0.1},
+    **{arm: {**_ALONE, "dpo": 0.1, "self_reward": pairs} for arm, pairs in CSR.items()},
     "with-dress": {**_ALONE, "dress": 1.0},
     "with-contrast": {**_ALONE, "contrast": 0.1},
     "with-all": {"dress": 1.0, "dpo": 0.1, "kto": 0.1, "contrast": 0.1},
@@ -126,7 +129,9 @@ def options_of(arm: str, size: Size, seed: int) -> Options:
     if arm == CONTROL:
         return replace(loop, world=World.PATTERNS)
     if arm in OBJECTIVES:
-        return replace(loop, train={**loop.train, "objectives": dict(OBJECTIVES[arm])})
+        unjudged = loop.tasks * loop.iterations if arm in CSR else 0
+        train = {**loop.train, "objectives": dict(OBJECTIVES[arm])}
+        return replace(loop, unjudged=unjudged, train=train)
     if arm in SUPERVISED:
         return replace(loop, train={**loop.train, "epochs": size.epochs[arm]})
     return loop

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 #: Seconds on the wall count; processor seconds tell more where other programs take turns.
 CLOCKS = {"seconds": time.perf_counter, "cpu_seconds": time.process_time}
@@ -13,6 +14,8 @@ Times = dict[str, float]
 #: Does its work once and says what it took.
 Timed = Callable[[], Times]
 Figure = dict[str, Any]
+#: What one repeat tells.
+Measured = TypeVar("Measured")
 
 
 class LeftOutError(Exception):
@@ -30,9 +33,11 @@ def clocked(work: Callable[[], object]) -> Timed:
     return timed
 
 
-def in_turns(peer: Timed, ours: Timed, repeats: int) -> tuple[list[Times], list[Times]]:
+def in_turns(
+    peer: Callable[[], Measured], ours: Callable[[], Measured], repeats: int
+) -> tuple[list[Measured], list[Measured]]:
     """What each takes in every repeat, after one that is not counted; who goes first changes."""
-    times: dict[Timed, list[Times]] = {peer: [], ours: []}
+    times: dict[Callable[[], Measured], list[Measured]] = {peer: [], ours: []}
     for repeat in range(repeats + 1):
         for work in (peer, ours) if repeat % 2 else (ours, peer):
             times[work].append(work())
@@ -47,6 +52,12 @@ def ratio(peers: Sequence[Times], own: Sequence[Times], *, goal: float, detail: 
         detail[f"our_{clock}"] = [one[clock] for one in own]
     pairs = zip(peers, own, strict=True)
     return figure([a["seconds"] / b["seconds"] for a, b in pairs], goal=goal, detail=detail)
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that this share of all values does not exceed: one of them, never one between two."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def figure(

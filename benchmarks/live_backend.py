@@ -5,13 +5,8 @@ No Label Studio is needed: a server of pictures stands where Label Studio would 
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +15,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
+from backend_process import backend_process, free_port
 from peft import LoraConfig
 
 import label_config
@@ -33,8 +28,7 @@ from illume_plugin.store import projects
 from illume_plugin.training.lora import language_layers
 from illume_plugin.types import BASE_VERSION
 
-PROJECT, SECRET = 1, "benchmarks-only"
-READY_WITHIN_S = 120
+PROJECT, SECRET = 1, "only-for-benchmarks"
 #: Different tasks; numbers beyond them begin again, with a picture address of their own.
 TASKS, SIDE_PX = 200, 240
 LORA_RANK = 16
@@ -53,6 +47,11 @@ class LiveBackend:
     service: Service
     url: str
     pid: int
+
+    @property
+    def port(self) -> int:
+        """That it listens on."""
+        return int(self.url.rpartition(":")[2])
 
     def switch(self, version: str) -> None:
         """Let `version` serve from now on, as another process would promote it."""
@@ -101,7 +100,7 @@ def live_backend(
                     conn, PROJECT, title="benchmark", label_config=label_config.read("select"), now=1
                 )
             publish(service, adapters)
-            with _process(given, folder / "backend.log", worker=worker) as process:
+            with backend_process(given, folder / "backend.log", worker=worker) as process:
                 yield LiveBackend(service, f"http://127.0.0.1:{given['port']}", process.pid)
         finally:
             service.close()
@@ -179,55 +178,3 @@ class _Pictures(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@contextmanager
-def _process(given: Mapping[str, Any], log: Path, *, worker: bool) -> Iterator[subprocess.Popen[bytes]]:
-    words = [sys.executable, "-m", "backend.cli", "serve"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            [*words, *(["--with-worker"] if worker else [])],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-            env=_environment(given),
-        )
-        try:
-            _wait_until_ready(process, given["port"], log)
-            yield process
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _environment(given: Mapping[str, Any]) -> dict[str, str]:
-    """Ours without settings of the developer's shell, and with those given."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ILLUME_")}
-    return kept | {f"ILLUME_{name.upper()}": str(value) for name, value in given.items()}
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(READY_WITHIN_S):
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
-        except httpx.HTTPError:
-            pass
-        else:
-            return
-        try:
-            code = process.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            continue
-        raise RuntimeError(f"The backend ended with code {code}:\n{log.read_text()[-2000:]}")
-    raise RuntimeError(f"The backend was not ready within {READY_WITHIN_S} s:\n{log.read_text()[-2000:]}")

@@ -20,15 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import claims
 import click
 from claims import CONTROL, LOOP, NOISE, OBJECTIVES, ONLY_ILLUME, SUPERVISED, Outcome
+from seed_figures import over_seeds, reached
 
 from illume_plugin.errors import IllumeError
-from illume_plugin.intervals import of_mean
 from illume_plugin.training.spec import write_json
 from illume_plugin.types import BASE_VERSION
 
@@ -69,6 +68,12 @@ def figures(found: Found) -> dict[str, dict[str, Any]]:
             for arm in OBJECTIVES
             if arm != ONLY_ILLUME
         ),
+        (
+            "Q3_csr",
+            less(fit("with-csr"), fit("without-csr")),
+            0.0,
+            "pairs by CSR on tasks nobody judged, above the same tasks without them",
+        ),
         ("control", _said_no, 1.0, "without signal: ended in plain words, with no adapter"),
     ]
     named = {name: _figure(found, value, goal, what) for name, value, goal, what in asked}
@@ -97,24 +102,7 @@ def _figure(found: Found, value: Value, goal: float, what: str) -> dict[str, Any
             continue  # an arm that this figure needs is not done for this seed
     if not values:
         return None
-    mean = of_mean(list(values.values()))
-    known = mean.n > 1  # one seed has no interval, and JSON has no infinity
-    detail = {
-        "what": what,
-        "seeds": values,
-        "mean": mean.value,
-        "low": mean.low if known else None,
-        "high": mean.high if known else None,
-    }
-    return {
-        "median": median(values.values()),
-        "min": min(values.values()),
-        "max": max(values.values()),
-        "n": len(values),
-        "goal": goal,
-        "higher_is_better": True,
-        "detail": detail,
-    }
+    return over_seeds(values, goal=goal, what=what)
 
 
 def report(size: str, found: Found) -> dict[str, Any]:
@@ -139,9 +127,8 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         numbers = " ".join(f"{one[key]:7.3f}" for key in ("median", "min", "max"))
         detail = one["detail"]
         interval = f"{detail['low']:.3f} to {detail['high']:.3f}" if one["n"] > 1 else ""
-        reached = "yes" if one["median"] >= one["goal"] else "NO"
-        what = f"{detail['what']}, n = {one['n']}"
-        lines.append(f"{name:14} {numbers}   {interval:>16} {one['goal']:6.2f}  {reached:7}  {what}")
+        said = f"{'yes' if reached(one) else 'NO':7}  {detail['what']}, n = {one['n']}"
+        lines.append(f"{name:14} {numbers}   {interval:>16} {one['goal']:6.2f}  {said}")
     return "\n".join(lines)
 
 

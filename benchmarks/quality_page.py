@@ -14,7 +14,9 @@ from statistics import fmean
 from typing import Any
 
 import click
+import dress_page
 from claims import OBJECTIVES
+from seed_figures import goals, losses, mean_of, table
 
 from backend.simulate.curve import Series, curve
 from illume_plugin.intervals import of_mean
@@ -34,6 +36,8 @@ ARMS = {
     "no-signal": "loop in a world that the base model cannot explain",
     "only-illume": "loop, ILLUME's loss alone",
     "with-dpo": "the same and DPO",
+    "with-csr": "the same, DPO, and CSR's pairs of as many tasks that nobody judged",
+    "without-csr": "the same, DPO, and these tasks without pairs",
     "with-kto": "the same and KTO",
     "with-dress": "the same and DRESS",
     "with-contrast": "the same and C3L's contrast",
@@ -62,7 +66,11 @@ def page(every: Sequence[Mapping[str, Any]], command: str) -> str:
         "sampled at T = 0.7 for held-out tasks that the checker accepts (true, supporting, specific). Peers "
         "are tuned on rationales that the world writes: true and supporting ones, one for each task, from "
         "the same base model with the same settings but for the epochs.",
-        *(part for found in every for part in _chapter(found)),
+        *(
+            part
+            for found in every
+            for part in (dress_page.chapter(found) if dress_page.KEY in found else _chapter(found))
+        ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -76,8 +84,8 @@ def _chapter(found: Mapping[str, Any]) -> list[str]:
         _setting(work),
         f"![fit rate by iteration]({picture_name(found)})",
         "### Goals",
-        _goals(figures),
-        _losses(figures),
+        goals(figures),
+        losses(figures),
         "### Every arm",
         _arms(outcomes),
         "### By kind of question",
@@ -134,38 +142,14 @@ def _setting(work: Mapping[str, Any]) -> str:
     )
 
 
-def _goals(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        (
-            name,
-            one["detail"]["what"],
-            _mean(one),
-            f"{one['min']:.3f} to {one['max']:.3f}",
-            f"{one['goal']:.2f}",
-            "yes" if _reached(one) else "**no**",
-        )
-        for name, one in figures.items()
-    ]
-    return _table(("", "what", "mean", "range over seeds", "goal", "reached"), rows)
-
-
-def _reached(figure: Mapping[str, Any]) -> bool:
-    return bool(figure["median"] >= figure["goal"])
-
-
-def _losses(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    lost = [f"{one['detail']['what']} ({name})" for name, one in figures.items() if not _reached(one)]
-    return f"Not reached: {'; '.join(lost)}." if lost else "All goals are reached by the median seed."
-
-
 def _arms(outcomes: Outcomes) -> str:
     rows = [
         (
             ARMS[arm],
             str(len(of_arm)),
-            _over(one["fit_rate"][0][0] for one in of_arm) if len(of_arm[0]["fit_rate"]) > 1 else "",
+            mean_of(one["fit_rate"][0][0] for one in of_arm) if len(of_arm[0]["fit_rate"]) > 1 else "",
             *(
-                _over(one[name][-1][0] for one in of_arm)
+                mean_of(one[name][-1][0] for one in of_arm)
                 for name in ("fit_rate", "answer_accuracy", "distinct")
             ),
             f"{fmean(one['steps'] for one in of_arm):.0f}",
@@ -174,7 +158,7 @@ def _arms(outcomes: Outcomes) -> str:
         for arm, of_arm in outcomes.items()
     ]
     columns = ("arm", "seeds", "fit rate, base", "fit rate", "answers", "distinct", "steps", "minutes")
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def _kinds(outcomes: Outcomes) -> str:
@@ -184,7 +168,7 @@ def _kinds(outcomes: Outcomes) -> str:
         (kind, *(f"{fmean(one['kinds'][kind][0] for one in outcomes[arm]):.2f}" for arm in arms))
         for kind in kinds
     ]
-    return _table(("fit rate at the end", *arms), rows)
+    return table(("fit rate at the end", *arms), rows)
 
 
 def _control(outcomes: Outcomes) -> list[str]:
@@ -207,24 +191,6 @@ def _by_arm(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str
     return {arm: of_arm for arm, of_arm in found.items() if of_arm}
 
 
-def _mean(figure: Mapping[str, Any]) -> str:
-    detail = figure["detail"]
-    if detail["low"] is None:
-        return f"{detail['mean']:.3f}"
-    return f"{detail['mean']:.3f} [{detail['low']:.3f}, {detail['high']:.3f}]"
-
-
-def _over(values: Iterable[float]) -> str:
-    mean = of_mean(list(values))
-    if mean.n == 1:
-        return f"{mean.value:.3f}"
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, ["---"] * len(columns), *rows])
-
-
 @click.command(help=__doc__)
 @click.argument(
     "figures", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -237,9 +203,10 @@ def main(figures: tuple[Path, ...], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     command = f"python benchmarks/quality_page.py {' '.join(path.name for path in figures)}"
     (out / PAGE).write_text(page(every, command), encoding="utf-8")
-    for found in every:
+    loops = [found for found in every if "work" in found]
+    for found in loops:
         (out / picture_name(found)).write_text(picture(_by_arm(found["work"]["outcomes"])), encoding="utf-8")
-    click.echo(f"{out / PAGE} is written, with {', '.join(map(picture_name, every))} beside it.")
+    click.echo(f"{out / PAGE} is written, with {', '.join(map(picture_name, loops)) or 'nothing'} beside it.")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ import switching_work
 import torch
 import vllm_work
 from figures import Figure, LeftOutError, line
-from setting import Setting, machine
+from setting import Setting, chosen, machine, usual_dtype
 
 from illume_plugin.generation import SamplingPlan
 
@@ -52,30 +52,12 @@ FIGURES: dict[str, Callable[[Setting], dict[str, Figure]]] = {
 }
 
 
-def usual_dtype(device: str) -> str:
-    """bfloat16 where it is multiplied in hardware; elsewhere what our engine takes on a processor."""
-    return "bfloat16" if device != "cpu" or torch.cpu._is_amx_tile_supported() else "float32"
-
-
 def setting_of(*, quick: bool, device: str, dtype: str, repeats: int) -> Setting:
     """The setting that the command line asks for."""
     kind = getattr(torch, usual_dtype(device) if dtype == "auto" else dtype)
     if quick:
         return Setting(device, kind, min(repeats, QUICK_REPEATS), QUICK_LAYERS, PLAN, quick=True)
     return Setting(device, kind, repeats, None, PLAN)
-
-
-def chosen(names: str) -> list[str]:
-    """The figures asked for.
-
-    Raises:
-        click.BadParameter: one of them is none.
-    """
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in FIGURES]
-    if unknown or not wanted:
-        raise click.BadParameter(f"{', '.join(unknown) or 'nothing'}; there are {', '.join(FIGURES)}.")
-    return wanted
 
 
 @click.command(help=__doc__)
@@ -101,7 +83,7 @@ def main(
     setting = setting_of(quick=quick, device=device, dtype=dtype, repeats=repeats)
     found: dict[str, Figure] = {}
     click.echo(f"{'':9} {'median':>7} {'min':>7} {'max':>7}")
-    for name in chosen(only):
+    for name in chosen(only, FIGURES):
         try:
             measured = FIGURES[name](setting)
         except LeftOutError as reason:

@@ -1,14 +1,16 @@
-"""Where and how long the benchmarks of sampling measure."""
+"""Which figures a benchmark of speed takes, where and how long."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import click
 import torch
 from shapes import Shape
 
@@ -34,6 +36,24 @@ class Setting:
     def sized(self, shape: Shape) -> Shape:
         """The shape with the layers of this setting."""
         return shape.with_layers(self.layers) if self.layers else shape
+
+
+def usual_dtype(device: str) -> str:
+    """bfloat16 where it is multiplied in hardware; elsewhere what our engine takes on a processor."""
+    return "bfloat16" if device != "cpu" or torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def chosen(names: str, known: Collection[str]) -> list[str]:
+    """The figures asked for, of those that there are.
+
+    Raises:
+        click.BadParameter: one of them is none.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise click.BadParameter(f"{', '.join(unknown) or 'nothing'}; there are {', '.join(known)}.")
+    return wanted
 
 
 def machine(device: str, dtype: torch.dtype) -> dict[str, Any]:

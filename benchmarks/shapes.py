@@ -24,12 +24,14 @@ class Shape:
         tiles: parts that a picture is split into, each seen by the tower alone.
         tile: side of a part in pixels; a token for every 16 by 16.
         layers: of the text model.
+        vision_layers: of the tower.
     """
 
     name: str
     tiles: int
     tile: int
     layers: int = 30
+    vision_layers: int = 12
 
     @property
     def picture_tokens(self) -> int:
@@ -48,7 +50,7 @@ class Shape:
                 "model_type": "clip_vision_model",
                 "hidden_size": 768,
                 "intermediate_size": 3072,
-                "num_hidden_layers": 12,
+                "num_hidden_layers": self.vision_layers,
                 "num_attention_heads": 12,
                 "image_size": self.tile,
                 "patch_size": 16,

@@ -31,7 +31,7 @@ WHAT = {
 }
 NOTE = (
     "Ratios are the peer's time over ours on the same work in the same run, in turns; median, range and "
-    "number of repeats. Weights are random (seed 0) but for P8 and the soak, which use the embedded model."
+    "number of repeats. Weights are random (seed 0); P4, P8 and the soak use the embedded model."
 )
 
 
@@ -57,7 +57,7 @@ def _table(found: Mapping[str, Any]) -> str:
 
 def _what(name: str, figure: Mapping[str, Any]) -> str:
     what = WHAT.get(name) or str(figure["detail"].get("what", ""))
-    return f"{what} (quick: a third of the layers)" if figure["detail"].get("quick") else what
+    return f"{what} (quick: less of it)" if figure["detail"].get("quick") else what
 
 
 def _measured(one: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -67,6 +67,8 @@ def _measured(one: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _number(value: float) -> str:
+    if 0 < abs(value) < 0.005:
+        return f"{value:.1e}"
     return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
@@ -92,11 +94,13 @@ def _places(found: Mapping[str, Any]) -> list[str]:
 
 
 def _place(detail: Mapping[str, Any]) -> str:
-    known = detail | {"amx": "AMX" if detail.get("amx") else "no AMX"}
+    known = dict(detail)
+    if "amx" in detail:
+        known["amx"] = "AMX" if detail["amx"] else "no AMX"
     versions = dict(detail.get("versions", {}))
     versions |= {f"peer's {name}": number for name, number in detail.get("peer_versions", {}).items()}
     parts = [str(known[key]) for key in ("device", "vectors", "amx", "dtype", "date") if known.get(key)]
-    parts += [f"{detail['threads']} threads"] if "threads" in detail else []
+    parts += [f"{detail[name]} {name}" for name in ("threads", "cores") if name in detail]
     return ", ".join(parts + [f"{name} {number}" for name, number in versions.items()])
 
 

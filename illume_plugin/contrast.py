@@ -42,7 +42,7 @@ def build_contrast(
     examples = []
     for task_id, candidate_set in sorted(sets.items()):
         judged = task_id in votes
-        anchor = _anchor(candidate_set.candidates)
+        anchor = _anchor(candidate_set.own)
         if anchor is None or not (judged or pseudo_labels):
             continue
         good, bad = _judged(votes[task_id]) if judged else _by_content(candidate_set.candidates, pool)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from illume_plugin.contrast import build_contrast
 from illume_plugin.errors import RunError
-from illume_plugin.examples import ObjectiveName
+from illume_plugin.examples import FeedbackExample, ObjectiveName
 from illume_plugin.feedback import build_feedback
-from illume_plugin.identity import content_bits, content_hash, wording
+from illume_plugin.identity import content_bits, content_hash_of_lists, wording
 from illume_plugin.pairs import PairRules, build_labels, build_pairs
 from illume_plugin.types import CandidateSet, Json, JudgedTask, Preference, Task, TrainingRow, TrainingSet
-from illume_plugin.votes import TaskVotes, count_votes
+from illume_plugin.votes import TaskVotes, by_task, count_votes
 
 
 def is_held_out(task: Task, fraction: float = 0.2) -> bool:
@@ -60,14 +60,8 @@ def build_training_set(
     """
     preferences = [each for each in preferences if each.project_id == project_id]
     candidate_sets = [each for each in candidate_sets if each.project_id == project_id]
-    votes = count_votes(preferences)
     by_id = {task.task_id: task for task in sorted(tasks, key=_by_content) if task.project_id == project_id}
-    mine = by_id.values()
-    held_out = tuple(
-        _judged(task, votes.get(task.task_id, {})) for task in mine if is_held_out(task, held_out_fraction)
-    )
-    training = [task for task in mine if not is_held_out(task, held_out_fraction)]
-    accepted = [row for task in training for row in _accepted_rows(task, votes.get(task.task_id, {}))]
+    held_out, training, accepted = _sorted_out(by_id.values(), preferences, held_out_fraction)
     if not weigh_agreement:
         accepted = [replace(row, weight=1.0) for row in accepted]
     if weigh_content:
@@ -75,7 +69,7 @@ def build_training_set(
     answer_only = _answer_only_rows(training, accepted, int(answer_only_ratio * len(accepted)), seed)
     rows = tuple(sorted([*accepted, *answer_only], key=_by_task))
     built = _with_objectives(
-        TrainingSet(project_id, rows, held_out, ""),
+        TrainingSet(project_id, rows, tuple(held_out), ""),
         objectives,
         training,
         preferences,
@@ -84,7 +78,29 @@ def build_training_set(
         rules=rules,
         weigh_agreement=weigh_agreement,
     )
-    return replace(built, content_hash=content_hash(content_of(built)))
+    hashed = {name: map(_told, records) for name, records in _named(built).items()}
+    return replace(built, content_hash=content_hash_of_lists(hashed))
+
+
+def _sorted_out(
+    tasks: Iterable[Task], preferences: Iterable[Preference], fraction: float
+) -> tuple[list[JudgedTask], list[Task], list[TrainingRow]]:
+    """(held-out tasks, tasks that may train, their accepted rationales).
+
+    The votes of one task at a time: those of a million preferences would take more room than all the rest.
+    """
+    said = by_task(preferences)
+    held_out: list[JudgedTask] = []
+    training: list[Task] = []
+    accepted: list[TrainingRow] = []
+    for task in tasks:
+        votes = count_votes(said.get(task.task_id, ())).get(task.task_id, {})
+        if is_held_out(task, fraction):
+            held_out.append(_judged(task, votes))
+        else:
+            training.append(task)
+            accepted += _accepted_rows(task, votes)
+    return held_out, training, accepted
 
 
 def content_of(training_set: TrainingSet) -> dict[str, Json]:
@@ -93,6 +109,10 @@ def content_of(training_set: TrainingSet) -> dict[str, Json]:
     Records of an objective, and a row's i2c, are named only where there are some, so that a set without them
     has the hash that it had before there were any.
     """
+    return {name: [_told(record) for record in records] for name, records in _named(training_set).items()}
+
+
+def _named(training_set: TrainingSet) -> dict[str, Sequence[Any]]:
     always: dict[str, Sequence[Any]] = {"rows": training_set.rows, "held_out": training_set.held_out}
     where_any: dict[str, Sequence[Any]] = {
         "pairs": training_set.pairs,
@@ -100,8 +120,7 @@ def content_of(training_set: TrainingSet) -> dict[str, Json]:
         "feedback": training_set.feedback,
         "contrast": training_set.contrast,
     }
-    named = always | {name: records for name, records in where_any.items() if records}
-    return {name: [_told(record) for record in records] for name, records in named.items()}
+    return always | {name: records for name, records in where_any.items() if records}
 
 
 def refuse(training_set: TrainingSet, *, minimum_accepted: int = 1) -> None:
@@ -154,8 +173,10 @@ def _with_objectives(
 
 
 def _told(record: Any) -> dict[str, Json]:
-    said = asdict(record)
-    if said.get("i2c", 0) is None:
+    said = {each.name: getattr(record, each.name) for each in fields(record)}
+    if isinstance(record, FeedbackExample):
+        said["condition"] = _told(record.condition)
+    elif said.get("i2c", 0) is None:
         del said["i2c"]
     return said
 

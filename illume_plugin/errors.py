@@ -1,5 +1,22 @@
 """One error tree. Every error says what happened (with the value), why it matters and what to do."""
 
+#: An error quotes no more than so many characters of a value.
+_QUOTED = 40
+
+
+def in_words(value: object) -> str:
+    """A value as an error names it: short, on one line; of objects and lists only what they are.
+
+    What stands inside them may be a secret, or too deep to be written down.
+    """
+    if value is None or isinstance(value, bool | float):
+        return repr(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else "a number of more than 20 digits"
+    if isinstance(value, str):
+        return ascii(value if len(value) <= _QUOTED else f"{value[:_QUOTED]}...")
+    return f"a value of type {type(value).__name__}"
+
 
 class IllumeError(Exception):
     """An error that a person can act on.

@@ -9,17 +9,15 @@ the same extent. Evaluating again replaces the document.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from illume_plugin.errors import BadRequestError
 from illume_plugin.evaluated import EvaluatedTask
 from illume_plugin.identity import content_hash
 from illume_plugin.intervals import bootstrap
-from illume_plugin.registry import checked_version
+from illume_plugin.registry import Registry, checked_version
 from illume_plugin.types import Json, JudgedTask, Metric
 
 #: Raised when a reader of the old form would misread the new one.
@@ -111,22 +109,22 @@ def _change(name: str, before: EvaluationDocument, after: EvaluationDocument) ->
 
 
 class EvaluationDocuments:
-    """The documents of all projects under the registry's root."""
+    """The documents of all projects, beside the versions: whoever sees these sees them, too."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
-    def put(self, document: EvaluationDocument) -> Path:
-        """Write the document, all of it or nothing; returns the file."""
-        path = self._path(document.project_id, document.version, document.tasks_hash)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(asdict(document), file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        return path
+    def put(self, document: EvaluationDocument) -> str:
+        """Keep the document, all of it or nothing; returns its name.
+
+        Raises:
+            UnavailableError: the store of versions does not answer.
+            ValueError: a figure is not finite.
+        """
+        name = _name(document.version, document.tasks_hash)
+        text = json.dumps(asdict(document), indent=1, ensure_ascii=False, allow_nan=False)
+        self._registry.write_document(document.project_id, name, text.encode())
+        return name
 
     def find(self, project_id: int, version: str, tasks_hash: str) -> EvaluationDocument | None:
         """The evaluation of a version on these held-out tasks, if there was one.
@@ -134,28 +132,35 @@ class EvaluationDocuments:
         Raises:
             BadRequestError: the document is damaged.
             ModelError: the name is not a version.
+            UnavailableError: the store of versions does not answer.
         """
-        path = self._path(project_id, version, tasks_hash)
-        return _read(path) if path.is_file() else None
+        name = _name(version, tasks_hash)
+        text = self._registry.document(project_id, name)
+        return None if text is None else _read(name, text)
 
     def every(self, project_id: int) -> list[EvaluationDocument]:
-        """All documents of a project, the newest last."""
-        found = [_read(path) for path in self._folder(project_id).glob("v*.json")]
+        """All documents of a project, the newest last.
+
+        Raises:
+            BadRequestError: one is damaged.
+            UnavailableError: the store of versions does not answer.
+        """
+        names = self._registry.document_names(project_id)
+        texts = ((name, self._registry.document(project_id, name)) for name in names)
+        found = [_read(name, text) for name, text in texts if text is not None]
         return sorted(found, key=lambda document: document.created_at)
 
-    def _folder(self, project_id: int) -> Path:
-        return self._root / f"project-{int(project_id)}" / "evaluations"
 
-    def _path(self, project_id: int, version: str, tasks_hash: str) -> Path:
-        return self._folder(project_id) / f"{checked_version(version)}-{tasks_hash[:12]}.json"
+def _name(version: str, tasks_hash: str) -> str:
+    return f"{checked_version(version)}-{tasks_hash[:12]}.json"
 
 
-def _read(path: Path) -> EvaluationDocument:
+def _read(name: str, text: bytes) -> EvaluationDocument:
     try:
-        return _document(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _document(json.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
         raise BadRequestError(
-            f"The evaluation {path.name} cannot be read: {error}.", todo="Evaluate the version again."
+            f"The evaluation {name} cannot be read: {error}.", todo="Evaluate the version again."
         ) from error
 
 

@@ -17,7 +17,7 @@ from illume_plugin.errors import SettingsError
 from illume_plugin.examples import MAX_STARS, Condition, FeedbackExample
 from illume_plugin.identity import content_bits, wording
 from illume_plugin.types import Json, Preference, Task, Verdict
-from illume_plugin.votes import stars_given
+from illume_plugin.votes import by_task, stars_given
 
 #: What stands for the stars of a rationale that was only ticked, or left unticked. It says nothing of
 #: honesty or harm, so those stay open.
@@ -50,13 +50,23 @@ def build_feedback(
         weigh_agreement: yes: what several annotations say of one rationale shares one weight of 1.
     """
     by_id = {task.task_id: task for task in tasks}
-    made = [_example(by_id[each.task_id], each) for each in set(preferences) if each.task_id in by_id]
-    said, judged = Counter(made), Counter(map(_rationale, made))
-    weighed = [
-        replace(each, weight=said[each] / judged[_rationale(each)]) if weigh_agreement else each
-        for each in said
-    ]
-    return tuple(sorted(weighed, key=_by_task))
+    said = by_task(preferences)
+    return tuple(
+        each
+        for task_id in sorted(by_id.keys() & said.keys())
+        for each in _of_task(by_id[task_id], said[task_id], weigh_agreement)
+    )
+
+
+def _of_task(task: Task, said: Iterable[Preference], weigh_agreement: bool) -> list[FeedbackExample]:
+    counts = Counter(_example(task, each) for each in set(said))
+    judged: Counter[str] = Counter()
+    for each, count in counts.items():
+        judged[wording(each.rationale)] += count
+    shares = {each: count / judged[wording(each.rationale)] for each, count in counts.items()}
+    shared = weigh_agreement and any(share < 1 for share in shares.values())  # rarely
+    weighed = [replace(each, weight=share) for each, share in shares.items()] if shared else counts
+    return sorted(weighed, key=_by_text)
 
 
 def with_dropout(
@@ -101,24 +111,21 @@ def _example(task: Task, preference: Preference) -> FeedbackExample:
         task.answer,
         preference.text,
         fits,
-        replace(condition, critique=preference.critique),
+        replace(condition, critique=preference.critique) if preference.critique else condition,
         preference.before,
         preference.refinement,
         implied,
     )
 
 
-def _rationale(example: FeedbackExample) -> tuple[int, str]:
-    return example.task_id, wording(example.rationale)
-
-
-def _by_task(example: FeedbackExample) -> tuple[int, str, bool, str, str, str]:
-    condition = condition_text(example.condition)
+def _by_text(example: FeedbackExample) -> tuple[str, bool, str, str, str, bool, str]:
+    """No two examples of a task have the same."""
     return (
-        example.task_id,
         example.rationale,
         example.fits,
-        condition,
+        condition_text(example.condition),
         example.before,
         example.refinement,
+        example.implied,
+        example.condition.critique,
     )

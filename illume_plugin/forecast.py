@@ -104,13 +104,13 @@ def _lack(used: Sequence[CurvePoint]) -> str:
     distinct = sorted({point.learnt_from for point in used})
     if len(distinct) < MIN_VERSIONS:
         return (
-            f"Too little data: {len(distinct)} of the {MIN_VERSIONS} versions that a curve needs have at "
+            f"{len(distinct)} of the {MIN_VERSIONS} versions that a curve needs have at "
             f"least {MIN_JUDGED} judged candidates each and learnt from different numbers of rationales."
         )
     positive = [x for x in distinct if x > 0]
     if positive[-1] < 2 * positive[0]:
         return (
-            "Too little data: the versions learnt from nearly the same number of rationales "
+            "The versions learnt from nearly the same number of rationales "
             f"({positive[0]} to {positive[-1]}); the largest must be twice the smallest."
         )
     return ""

@@ -39,6 +39,10 @@ NONE_FITS = "none"
 #: No base model reads more; what is longer is somebody's file, not a question.
 MAX_CHARACTERS = 100_000
 
+#: Nobody wrote a longer or deeper one by hand; deeper ones exhaust the stack of whoever reads them.
+_MAX_CONFIG_CHARACTERS = 1_000_000
+_MAX_CONFIG_DEPTH = 50
+
 _VARIABLE = re.compile(r"\$([^\W\d]\w*)")
 
 
@@ -76,6 +80,8 @@ def parse_label_config(
     """
     if not isinstance(xml, str) or not xml.strip():
         raise _refusal([f"it is empty ({xml!r:.40})"])
+    if len(xml) > _MAX_CONFIG_CHARACTERS:
+        raise _refusal([f"it has {len(xml)} characters, more than {_MAX_CONFIG_CHARACTERS}"])
     return _parse(xml, question_key, answer_key)
 
 
@@ -112,9 +118,21 @@ def _refusal(problems: list[str]) -> LabelConfigError:
 
 def _tags(xml: str) -> list[Element]:
     try:
-        return list(fromstring(xml).iter())
+        root = fromstring(xml)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise _refusal([f"it is not XML that can be read ({error})"]) from error
+    if _is_deep(root):
+        raise _refusal([f"its tags nest more than {_MAX_CONFIG_DEPTH} levels deep"])
+    return list(root.iter())
+
+
+def _is_deep(root: Element) -> bool:
+    level = [root]
+    for _ in range(_MAX_CONFIG_DEPTH):
+        level = [child for tag in level for child in tag]
+        if not level:
+            return False
+    return True
 
 
 def _candidates_problems(candidates: Element | None, image: Element | None) -> list[str]:

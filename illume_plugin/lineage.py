@@ -7,12 +7,13 @@ is what its own run learnt from together with what every ancestor did, down to t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
 
 from illume_plugin.identity import content_hash
 from illume_plugin.types import BASE_VERSION, Preference, TrainingSet
+
+_SAID = tuple(each.name for each in fields(Preference) if each.name != "shared_with")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,9 @@ def said(preferences: Iterable[Preference]) -> str:
 
     Who else wrote a text is nothing that anybody says, and hashes from before that was known stay right.
     """
-    each = [asdict(preference) for preference in preferences]
-    return content_hash(sorted(content_hash(_without(one, "shared_with")) for one in each))
-
-
-def _without(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
+    return content_hash(
+        sorted(content_hash({name: getattr(each, name) for name in _SAID}) for each in preferences)
+    )
 
 
 def ancestry(version: str, parents: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ class PairRules:
         negative_share: share of all pairs that may have a negative made to be wrong, at most.
         per_task: pairs of one task, at most, not counting negatives; the weights of a task's pairs add up to
             at most 1 anyway.
+        automatic: no: tasks that nobody has judged give no pairs, whether the gate is open or not.
     """
 
     score_gap: float = 2.0
@@ -41,6 +42,7 @@ class PairRules:
     gate_minimum: int = GATE_MINIMUM
     negative_share: float = 0.25
     per_task: int = 16
+    automatic: bool = True
 
     def __post_init__(self) -> None:
         shares = 0 <= self.agreement_gate <= 1 and 0 <= self.negative_share < 1
@@ -86,7 +88,7 @@ def build_pairs(
         pairs.add(preference.task_id, _remade_pairs(preference, votes[preference.task_id]))
     sets = [each for each in candidate_sets if each.task_id in by_id]
     measured = agreement(sets, votes)
-    if measured.passes(rules.agreement_gate, rules.gate_minimum):
+    if rules.automatic and measured.passes(rules.agreement_gate, rules.gate_minimum):
         for each in sets:
             if each.task_id not in votes:
                 pairs.add(each.task_id, _automatic_pair(each, measured))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The seed travels through the browser inside the annotation, and JavaScript holds 53 bits exactly.
 ORDER_SEED_BITS = 53
+#: Letters that show nothing and that terminals obey.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 
 
 def arrange(
@@ -72,7 +74,7 @@ def _tidy(candidate: Candidate) -> Candidate:
     """Showable text, and no number that JSON cannot hold."""
     return replace(
         candidate,
-        text=" ".join(storable(candidate.text).split()),
+        text=" ".join(storable(candidate.text).translate(_CONTROLS).split()),
         logprob_mean=_finite(candidate.logprob_mean),
         i2c=_finite(candidate.i2c),
         pmi=_finite(candidate.pmi),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+
+from illume_plugin.types import Json
 
 
 class Quantization(StrEnum):
@@ -25,3 +28,22 @@ class Quantization(StrEnum):
                 return 1.0
             case Quantization.NONE:
                 return float(width)
+
+
+def in_other_bits(version: str, config: Mapping[str, Json], served: Quantization) -> str:
+    """What is wrong with serving an adapter on a base model in other bits; "" where it has as many.
+
+    An adapter corrects the model that it was trained on, rounding included (docs/adr/0016).
+
+    Args:
+        config: of the version's meta.json; one that names no bits was trained on a model without rounding.
+        served: the base model's.
+    """
+    trained = str(config.get("quantization", Quantization.NONE))
+    if trained == served:
+        return ""
+    return (
+        f"{version} was trained on the base model with quantization {trained} and serves on one with "
+        f"{served}: it corrects other roundings than there are. Set ILLUME_QUANTIZATION={trained}, or train "
+        "again."
+    )

@@ -42,8 +42,11 @@ class Agreement:
 
 
 def extremes(candidate_set: CandidateSet) -> tuple[str, str] | None:
-    """The texts of best and worst calibrated rank; None where not two candidates have different ranks."""
-    ranked = [(each.rank, each.text) for each in candidate_set.candidates if each.rank is not None]
+    """The texts of best and worst calibrated rank; None where not two candidates have different ranks.
+
+    Of a trial's set only what its own version wrote competes: the ranks of two adapters have no common scale.
+    """
+    ranked = [(each.rank, each.text) for each in candidate_set.own if each.rank is not None]
     if not ranked:
         return None
     best = min(ranked, key=lambda each: (-each[0], each[1]))

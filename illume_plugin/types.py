@@ -20,6 +20,8 @@ BASE_VERSION = "v0000"
 
 #: A candidate list never holds more: the labelling configuration has ten rows (keys 1 to 0).
 MAX_CANDIDATES = 10
+#: The largest id that SQLite and PostgreSQL can hold.
+MAX_ID = 2**63 - 1
 
 Json = Any
 
@@ -181,6 +183,14 @@ class CandidateSet:
     def texts(self) -> list[str]:
         """The candidate texts in display order."""
         return [c.text for c in self.candidates]
+
+    @property
+    def own(self) -> tuple[Candidate, ...]:
+        """Those whose figures may be compared with each other: what the set's version alone wrote.
+
+        In a set that two adapters filled, each measured its own texts, and ranks are among each one's own.
+        """
+        return tuple(c for c in self.candidates if c.versions in ((), (self.version,)))
 
 
 class Verdict(StrEnum):

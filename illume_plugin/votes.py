@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -84,6 +84,14 @@ def count_votes(preferences: Iterable[Preference]) -> Mapping[int, TaskVotes]:
         if given := stars_given(preference):
             counted.stars.append(fmean(given))
     return votes
+
+
+def by_task(preferences: Iterable[Preference]) -> Mapping[int, Sequence[Preference]]:
+    """Task id -> its preferences, for those tasks that have any."""
+    found: dict[int, list[Preference]] = {}
+    for preference in preferences:
+        found.setdefault(preference.task_id, []).append(preference)
+    return found
 
 
 def stars_given(preference: Preference) -> list[int]:

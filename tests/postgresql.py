@@ -30,7 +30,7 @@ START_S = 60.0
 
 #: Runs the server ($1: postgres, $2: folder) until standard input closes, then ends it and tidies up.
 SHELL = """
-"$1" -D "$2" -c listen_addresses= -k "$2" -c fsync=off -c full_page_writes=off -c max_connections=50 \
+"$1" -D "$2" -c listen_addresses= -k "$2" -c fsync="$3" -c full_page_writes="$3" -c max_connections=50 \
   -c autovacuum=off >"$2/log" 2>&1 </dev/null &
 read -r _
 kill -INT $!
@@ -60,9 +60,14 @@ def program(name: str) -> str:
 
 
 class Server:
-    """One server; every test takes a database of its own from it."""
+    """One server; every test takes a database of its own from it.
 
-    def __init__(self) -> None:
+    Args:
+        durable: a commit waits for the disk, as on a server that is to keep something.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._durable = durable
         self._numbers = count(1)
 
     def __enter__(self) -> Self:
@@ -82,7 +87,7 @@ class Server:
             user=self._user,
         )
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", SHELL, "sh", postgres, str(self.folder)],
+            ["/bin/sh", "-c", SHELL, "sh", postgres, str(self.folder), "on" if self._durable else "off"],
             stdin=subprocess.PIPE,
             cwd=self.folder,
             user=self._user,

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SayingGenerator
 
 from backend.adapters import LoadedAdapters
 from illume_plugin.errors import ModelError
+from illume_plugin.quantization import Quantization
 
 
 class Shelf:
@@ -33,6 +35,9 @@ class Shelf:
 
     def fetch(self, project_id: int, version: str) -> None:
         self.fetched.append(version)
+
+    def meta(self, project_id: int, version: str) -> SimpleNamespace:
+        return SimpleNamespace(config={} if version == "v0001" else {"quantization": "nf4"})
 
 
 @pytest.fixture
@@ -134,3 +139,27 @@ def test_only_what_is_not_loaded_is_fetched_beforehand(adapters: LoadedAdapters,
     for version in ("v0000", "v0001", "v0002"):
         adapters.prepare(7, version)
     assert shelf.fetched == ["v0002"]
+
+
+@pytest.mark.parametrize(
+    ("served", "version", "words"),
+    [
+        (Quantization.NONE, "v0001", ""),
+        (Quantization.NONE, "v0002", "v0002 was trained on the base model with quantization nf4"),
+        (Quantization.NF4, "v0001", "serves on one with nf4"),
+        (Quantization.NF4, "v0002", ""),
+        (None, "v0002", ""),
+    ],
+)
+def test_an_adapter_on_a_base_model_in_other_bits_is_told_of(
+    generator: SayingGenerator,
+    shelf: Shelf,
+    caplog: pytest.LogCaptureFixture,
+    served: Quantization | None,
+    version: str,
+    words: str,
+) -> None:
+    used(LoadedAdapters(lambda: generator, shelf, most=2, quantization=served), version)  # type: ignore[arg-type]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == bool(words)
+    assert words in "".join(warnings)

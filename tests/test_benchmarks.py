@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_figures_follow_from_the_outcomes() -> None:
             "Q2_matched": 0.01, "Q2_tenth": 0.01, "Q4_noise-10": 0.5, "Q4_noise-20": 0.5,
             "Q4_agreement": 0.0, "control": 1.0,
             "Q3_with-dpo": 0.0, "Q3_with-kto": 0.0, "Q3_with-dress": 0.0, "Q3_with-contrast": 0.0,
-            "Q3_with-all": 0.0,
+            "Q3_with-all": 0.0, "Q3_with-csr": 0.0, "Q3_without-csr": 0.0, "Q3_csr": 0.0,
         }
     )  # fmt: skip
 
@@ -134,6 +135,10 @@ def test_every_arm_differs_from_the_loop_in_what_its_name_says() -> None:
     assert differ["majority"] - differ["agreement"] == {"weigh_agreement"}
     assert differ["no-signal"] == {"world"}
     assert differ["supervised-all"] == {"train"}
+    assert differ["with-csr"] == differ["without-csr"] == {"train", "unjudged"}
+    csr, without = (claims.options_of(arm, claims.FULL, 3) for arm in claims.CSR)
+    assert csr.unjudged == loop.tasks * loop.iterations
+    assert csr.train_config().objectives == replace(without.train_config().objectives, self_reward=True)
 
 
 def test_the_mean_of_seeds_has_students_interval() -> None:

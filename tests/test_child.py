@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend.child import TrainingChild
+from backend.child import SECRETS, TrainingChild
 from illume_plugin.embedded import base_model_path
 from illume_plugin.errors import RunError
 from illume_plugin.training.config import TrainConfig
@@ -78,8 +78,8 @@ def test_leaving_early_ends_it(folder: Path) -> None:
 
 
 def test_the_child_gets_no_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ILLUME_LABEL_STUDIO_TOKEN", "hush")
-    monkeypatch.setenv("ILLUME_SECRET", "hush")
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hush")
     with TrainingChild(folder) as child:
         environment = Path(f"/proc/{child._process.pid}/environ").read_bytes()
     assert b"hush" not in environment

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from conftest import SELECT
+from test_doctor_findings import findings_table
 from test_retrain import submitted
 
 from backend.cli import main
@@ -32,7 +33,7 @@ def help_text() -> str:
         shown = CliRunner().invoke(main, [*words, "--help"], prog_name="illume", terminal_width=100).output
         title = " ".join(["illume", *words])
         parts.append(f"## {title}\n\n```\n{shown.rstrip()}\n```\n")
-    return "\n".join([*parts, settings_table()])
+    return "\n".join([*parts, findings_table(), settings_table()])
 
 
 def settings_table() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SECRET, SELECT, SayingGenerator
+from conftest import SECRET, SELECT, SayingGenerator, task
 from flask.testing import FlaskClient
 from labelled_project import OPEN, PER_VERSION, PROJECT, QUALITY, DrawnPictures, LabelledProject
 
@@ -19,7 +19,7 @@ from backend.dashboard.live import HEADER
 from backend.service import Service
 from backend.settings import load_settings
 from illume_plugin.embedded import make_tasks
-from illume_plugin.store import projects, runs, versions
+from illume_plugin.store import candidates, projects, runs, versions
 from illume_plugin.types import RunState
 
 LOCAL = {"base_url": "http://localhost:9090", "environ_base": {"REMOTE_ADDR": "127.0.0.1"}}
@@ -80,6 +80,14 @@ def browser(labelled: Service) -> Browser:
     return Browser(labelled)
 
 
+@pytest.fixture
+def filled_with_a_run(labelled: Service, browser: Browser, tmp_path: Path) -> tuple[Browser, int]:
+    """The same project while a run goes on, and the run."""
+    project = LabelledProject(labelled, tmp_path)
+    project.now = labelled.clock()
+    return browser, project.begin_run()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_of_a_labelled_project(browser: Browser, page: str) -> None:
     text = browser.get(f"/status/{PROJECT}{page}")
@@ -113,10 +121,22 @@ def test_the_glance(browser: Browser) -> None:
     assert counts["tasks"] == TASKS
     assert counts["judged"] == judged
     assert counts["sampled"] == PER_VERSION + OPEN
-    assert counts["pushed"] == 0
+    assert (counts["pushed"], counts["unready"]) == (0, 0)
     text = browser.get(f"/status/{PROJECT}")
     assert f"<dd>{TASKS}</dd>" in text
     assert f"<dd>{judged}</dd>" in text
+
+
+def test_tasks_that_would_open_without_candidates_are_told(service: Service, connected: int) -> None:
+    browser = Browser(service)
+    assert "import some in Label Studio" in browser.get("/status/2")
+    with service.store.write() as conn:
+        projects.put_tasks(conn, connected, [(number, task(number)["data"]) for number in (1, 2, 3)])
+        candidates.note_problem(conn, connected, 3, version="v0000", problem="It is no picture.", now=1.0)
+    browser = Browser(service)
+    assert browser.json("/api/projects/2")["counts"]["unready"] == 3
+    assert "3 open without candidates" in browser.get("/status/2")
+    assert "It is no picture." in browser.get("/status/2/candidates?which=problems")
 
 
 def test_fit_rates_are_the_share_of_ticks(browser: Browser, labelled: Service) -> None:
@@ -144,6 +164,59 @@ def test_annotators(browser: Browser) -> None:
     assert people[5]["pairs"] == people[3]["pairs"] + people[4]["pairs"] > 0
     assert 0.5 < found["alpha"]["value"] < 1
     assert found["position"]["p"] is not None
+
+
+#: What the page has to show, and where: a pattern in its HTML.
+PROMISED = {
+    "the loop at a glance": (
+        "",
+        r"<dt>Tasks</dt>.*<dt>Sampled ahead</dt>.*<dt>Judged</dt>.*<dt>Waiting to train",
+    ),
+    "what serves": ("", r"<dt>Serves</dt><dd><a [^>]+>v0004</a>"),
+    "fit rates with intervals": ("", r"v0004 \d+ % \(\d+ to \d+, n = 120\)"),
+    "the same as a table": ("", r"<th scope=\"row\">v0004</th><td>\d+\xa0% \(\d+\xa0to\xa0\d+\)</td>"),
+    "the learning curve": ("", r'ticked rationales learnt from</text>.*class="band"'),
+    "is more labelling worth it": (
+        "",
+        r"Is more labelling worth it\?.*(Yes|Hardly|Unclear)</strong>.*95\xa0% interval",
+    ),
+    "a live run": ("", r'<progress value="0\.317".*38 of 120|38 of 120.*<progress value="0\.317"'),
+    "its loss curve": ("/runs/{live}", r'<svg class="chart".*Loss of run'),
+    "what the gate said": ("/runs/1", r"What the gate said.*not worse"),
+    "before and after": ("/runs/1", r"own answer right.*95\xa0%"),
+    "versions with metrics": (
+        "/versions",
+        r"fitting scored above unfitting: 82\xa0% \(74\xa0to\xa090\), n\xa0=\xa048",
+    ),
+    "versions with parent and data": ("/versions", r"v0003, <a [^>]+>run 4</a>.*data 0{12}"),
+    "train now": ("/versions", r'href="/status/2/train"'),
+    "promote": ("/versions", r'href="/status/2/versions/v0002/promote"'),
+    "roll back": ("/versions", r'href="/status/2/rollback"'),
+    "cancel": ("/runs/{live}", r'href="/status/2/runs/{live}/cancel"'),
+    "which version served when": ("/versions", r"Which version served when.*v0003 → v0004.*run 4.*the gate"),
+    "pictures": ("/candidates", r'<img[^>]+src="/status/2/pictures/1"'),
+    "ticks": ("/candidates", r"✓</span> 1<span"),
+    "scores": ("/candidates", r'<td class="figure">-\d\.\d\d</td>'),
+    "annotators' counts": ("/annotators", r'data-label="Annotations">\d+'),
+    "seconds per task": ("/annotators", r'data-label="Median time">3\d\xa0s'),
+    "agreement": ("/annotators", r"Krippendorff's alpha is <strong>0\.\d\d</strong>"),
+    "position bias with its test": ("/annotators", r"p = 0\.\d+; χ² = \d+\.\d with 5 degrees of freedom"),
+    "ticks by row": ("/annotators", r'<th scope="row">6</th><td>\d+</td><td>\d+</td><td>\d+\xa0%</td>'),
+}
+
+
+@pytest.mark.parametrize("what", PROMISED)
+def test_everything_that_the_page_promises(filled_with_a_run: tuple[Browser, int], what: str) -> None:
+    browser, live = filled_with_a_run
+    path, pattern = (text.replace("{live}", str(live)) for text in PROMISED[what])
+    assert re.search(pattern, browser.get(f"/status/{PROJECT}{path}"), re.DOTALL)
+
+
+@pytest.mark.parametrize("piece", ["database", "worker", "events", "disk"])
+def test_health_of_each_piece(browser: Browser, piece: str) -> None:
+    assert re.search(
+        rf'<span class="state \w+">\w+</span><div><strong>{piece}', browser.get("/status/health")
+    )
 
 
 def test_labels_and_reasons_are_escaped(browser: Browser) -> None:
@@ -184,12 +257,12 @@ def test_turning_pages_shows_every_task_once(browser: Browser) -> None:
 def test_judged_candidates_carry_their_verdicts(browser: Browser) -> None:
     page = browser.json(f"/api/projects/{PROJECT}/tasks?which=judged&version=v0000")
     twice = next(one for one in page["tasks"] if one["annotations"] == 2)
-    assert twice["version"] == "v0000"
+    assert twice["versions"] == ["v0000"]
     assert all(one["fits"] + one["unfits"] == 2 for one in twice["candidates"])
     assert twice["candidates"][0]["pmi"] is not None
     # asked for a version that has no set for it: what was judged is shown all the same
     other = browser.json(f"/api/projects/{PROJECT}/tasks?which=judged&version=v0004")
-    assert other["tasks"][0]["version"] == "v0000"
+    assert other["tasks"][0]["versions"] == ["v0000"]
     assert len(other["tasks"][0]["candidates"]) == len(twice["candidates"])
     assert other["tasks"][0]["candidates"][0]["pmi"] is not None, "with the scores that it had"
     assert browser.json(f"/api/projects/{PROJECT}/tasks?which=problems")["tasks"] == []
@@ -360,7 +433,7 @@ def test_a_version_that_is_not_there_cannot_be_promoted(browser: Browser) -> Non
     browser.get(f"/status/{PROJECT}/versions/v0099/promote", 404)
 
 
-# -- JSON and metrics ------------------------------------------------------------------------------------
+# -- JSON ------------------------------------------------------------------------------------------------
 
 
 def test_every_path_of_the_api_answers_and_is_described(browser: Browser) -> None:
@@ -375,62 +448,3 @@ def test_errors_of_the_api_are_problems_in_json(browser: Browser) -> None:
     answer = browser.client.get("/api/projects/99", **LOCAL)
     assert answer.status_code == 404
     assert answer.content_type == "application/problem+json"
-
-
-def samples(text: str) -> dict[str, float]:
-    """Sample with its labels -> value; every line must be one of the format's."""
-    found = {}
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            match = re.fullmatch(r'([a-z_]+(?:\{(?:[a-z_]+="(?:[^"\\]|\\.)*",?)*\})?) (\S+)', line)
-            assert match, line
-            found[match[1]] = float(match[2])
-    return found
-
-
-def test_metrics(browser: Browser) -> None:
-    answer = browser.client.get("/metrics", **LOCAL)
-    assert answer.content_type.startswith("text/plain; version=0.0.4")
-    found = samples(answer.text)
-    assert found[f'illume_tasks{{project="{PROJECT}"}}'] == TASKS
-    assert found[f'illume_active_version_info{{project="{PROJECT}",version="v0004"}}'] == 1
-    assert found[f'illume_runs_finished_total{{project="{PROJECT}",state="promoted"}}'] == len(QUALITY) - 1
-    assert found[f'illume_runs_finished_total{{project="{PROJECT}",state="failed"}}'] == 1
-    assert found[f'illume_switches_total{{project="{PROJECT}"}}'] == len(QUALITY) - 1
-    assert 0 < found[f'illume_fit_ratio{{project="{PROJECT}",version="v0001"}}'] < 1
-    again = samples(browser.get("/metrics"))
-    endpoint = 'endpoint="dashboard.metrics.metrics"'
-    assert again[f'illume_http_requests_total{{{endpoint},status="200"}}'] == 1
-    assert again[f'illume_http_request_duration_seconds_bucket{{{endpoint},le="+Inf"}}'] == 1
-    assert again[f"illume_http_request_duration_seconds_count{{{endpoint}}}"] == 1
-
-
-def test_every_metric_has_its_type_and_a_name_by_the_conventions(browser: Browser) -> None:
-    text = browser.get("/metrics")
-    kinds = dict(re.findall(r"# TYPE (\S+) (\S+)", text))
-    assert set(re.findall(r"# HELP (\S+) ", text)) == set(kinds)
-    for sample in samples(text):
-        name = re.sub(r"\{.*", "", sample)
-        family = re.sub(r"_(bucket|sum|count)$", "", name)
-        assert name in kinds or kinds[family] == "histogram"
-        assert name.startswith("illume_")
-    for name, kind in kinds.items():
-        assert (kind == "counter") == name.endswith("_total")
-
-
-def test_the_grafana_dashboard_asks_for_metrics_that_exist(browser: Browser) -> None:
-    board = json.loads((ROOT / "docs" / "grafana.json").read_text(encoding="utf-8"))
-    asked = {
-        name for panel in board["panels"] for t in panel.get("targets", []) for name in names_in(t["expr"])
-    }
-    assert len(asked) > 8
-    source = "".join(
-        (ROOT / "backend" / "dashboard" / f"{name}.py").read_text(encoding="utf-8")
-        for name in ("metrics", "traffic")
-    )
-    for name in asked:
-        assert f'"{re.sub("_(bucket|sum|count)$", "", name)}"' in source, name
-
-
-def names_in(expression: str) -> set[str]:
-    return set(re.findall(r"illume_[a-z_]+", expression))

@@ -17,17 +17,8 @@ from werkzeug.test import EnvironBuilder
 
 from backend.app import create_app
 from backend.cli import main
-from backend.dashboard.access import (
-    FAILURES,
-    LOCAL,
-    WINDOW_S,
-    Failures,
-    ForbiddenError,
-    Gatekeeper,
-    TooManyFailuresError,
-    host_name,
-    is_loopback,
-)
+from backend.credentials import FAILURES, WINDOW_S, Failures, TooManyFailuresError
+from backend.dashboard.access import LOCAL, ForbiddenError, Gatekeeper, host_name, is_loopback
 from backend.service import Service
 from illume_plugin.errors import UnauthorizedError
 

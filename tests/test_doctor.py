@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import SayingGenerator, both_stores
 
-from backend.doctor import Check, Outcome, examine
+from backend.doctor import Check, Finding, Outcome, examine
 from backend.service import Service
 from backend.settings import Settings
 from illume_plugin.generation.generator import EngineFacts
@@ -34,7 +34,7 @@ def test_the_database_and_its_clock(service: Service) -> None:
     if service.store.dialect == "sqlite":
         assert database().outcome is Outcome.OK, "one machine, one clock"
         return
-    assert database().outcome is Outcome.FAILED
+    assert database().finding is Finding.CLOCK_DATABASE
     assert "30 s behind" in database().detail
 
 
@@ -52,7 +52,7 @@ def test_what_is_slower_than_it_could_be(
     slow = EngineFacts("plain generate: no cache", "plain rows", "grey", "cpu, float32", "no cache")
     monkeypatch.setattr(generator, "facts", lambda: slow)
     check = of_model(service)
-    assert check.outcome is Outcome.WARNING
+    assert check.finding is Finding.MODEL_SLOW
     assert "no cache" in check.todo
 
 
@@ -76,6 +76,6 @@ def test_a_model_that_cannot_be_loaded(settings: Settings) -> None:
     service = Service(settings.model_copy(update={"base_model": "./nowhere"}))
     check = of_model(service)
     service.close()
-    assert check.outcome is Outcome.FAILED
+    assert check.finding is Finding.MODEL_UNSUITABLE
     assert "does not exist" in check.detail
     assert "ILLUME_BASE_MODEL" in check.todo

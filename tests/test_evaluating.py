@@ -34,7 +34,11 @@ def evaluator(labelled: Service, steps: Steps) -> Evaluator:  # noqa: F811
     return Evaluator(labelled, 2, extent=extent, progress=lambda *step: steps.append(step))
 
 
-def test_a_version_is_evaluated_once_and_then_found(evaluator: Evaluator, steps: Steps) -> None:
+def test_a_version_is_evaluated_once_and_then_found(
+    evaluator: Evaluator,
+    steps: Steps,
+    labelled: Service,  # noqa: F811
+) -> None:
     one = evaluator.evaluation("v0000")
     assert steps == [("v0000", k, 3) for k in (1, 2, 3)]
     assert {"preference_accuracy", "answer_accuracy", "diversity", "rouge_l", "fit_rate"} <= set(one.metrics)
@@ -44,6 +48,9 @@ def test_a_version_is_evaluated_once_and_then_found(evaluator: Evaluator, steps:
     assert (len(one.tasks), one.held_out) == (3, len(evaluator.held_out))
     assert evaluator.evaluation("v0000") == one
     assert len(steps) == 3, "the kept one"
+    assert labelled.registry.document_names(2) == [f"v0000-{one.tasks_hash[:12]}.json"], (
+        "where other machines see it"
+    )
 
 
 def test_a_version_that_is_not_there(evaluator: Evaluator) -> None:

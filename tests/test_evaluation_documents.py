@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from adapter_stores import FIELDS, SharedStore, s3_server, shared_store, staged, store
 
 from illume_plugin.errors import BadRequestError, ModelError
 from illume_plugin.evaluated import EvaluatedTask, metrics_of
@@ -17,6 +18,8 @@ from illume_plugin.evaluation_documents import (
     side_by_side,
 )
 from illume_plugin.types import JudgedTask
+
+__all__ = ["s3_server", "store"]
 
 TASKS = [JudgedTask(k, f"/{k}.png", f"q{k}", "a", ("it is red",), ("it is blue",)) for k in range(1, 9)]
 
@@ -48,31 +51,50 @@ def document(version: str, right: int, *, said: tuple[str, ...] = ("it is red",)
     )
 
 
-def test_what_is_kept_comes_back(tmp_path: Path) -> None:
-    documents, one = EvaluationDocuments(tmp_path), document("v0001", 4)
-    path = documents.put(one)
-    assert path.parent == tmp_path / "project-2" / "evaluations"
-    assert documents.find(2, "v0001", one.tasks_hash) == one
-    documents.put(replace(one, created_at=9.0))
+def at(store: SharedStore, machine: str) -> EvaluationDocuments:
+    return EvaluationDocuments(store.machine(machine))
+
+
+def test_what_one_machine_keeps_comes_back_on_another(store: SharedStore) -> None:
+    here, there, one = at(store, "here"), at(store, "there"), document("v0001", 4)
+    name = here.put(one)
+    assert store.files() == {f"project-2/evaluations/{name}"}, "and nothing half written"
+    assert there.find(2, "v0001", one.tasks_hash) == one
+    there.put(replace(one, created_at=9.0))
     other = document("v0002", 6)
-    documents.put(other)
-    assert documents.every(2) == [other, replace(one, created_at=9.0)]
-    assert documents.every(3) == []
-    assert not list(tmp_path.rglob(".*"))
+    there.put(other)
+    assert here.every(2) == [other, replace(one, created_at=9.0)]
+    assert here.every(3) == []
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
-    assert EvaluationDocuments(tmp_path).find(2, "v0007", "abc") is None
-    with pytest.raises(ModelError):
-        EvaluationDocuments(tmp_path).find(2, "../../etc", "abc")
+def test_documents_are_no_versions_and_stay_when_these_go(store: SharedStore, tmp_path: Path) -> None:
+    registry, documents = store.machine("here"), at(store, "here")
+    documents.put(document("v0001", 4))
+    assert registry.versions(2) == []
+    made = registry.publish(2, staged(tmp_path / "made"), **FIELDS)
+    assert made.version == "v0001"
+    registry.remove(2, "v0001")
+    registry.sweep(older_than_s=0)
+    assert [one.version for one in documents.every(2)] == ["v0001"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}'])
+def test_what_is_not_there(store: SharedStore) -> None:
+    assert at(store, "here").find(2, "v0007", "abc") is None
+    for name in ("../../etc", "v0007/../../x"):
+        with pytest.raises(ModelError):
+            at(store, "here").find(2, name, "abc")
+    for name in ("../v0001-abc.json", "v0001-abc.json/x", "v0001-.json", "meta.json"):
+        with pytest.raises(ModelError):
+            store.machine("here").document(2, name)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', "\x00"])
 def test_a_damaged_document_is_an_error(tmp_path: Path, text: str) -> None:
-    documents = EvaluationDocuments(tmp_path)
-    documents.put(document("v0001", 4)).write_text(text, encoding="utf-8")
-    with pytest.raises(BadRequestError, match="cannot be read"):
-        documents.every(2)
+    with shared_store("folder", tmp_path) as shared:
+        name = at(shared, "here").put(document("v0001", 4))
+        shared.write(f"project-2/evaluations/{name}", text.encode())
+        with pytest.raises(BadRequestError, match="cannot be read"):
+            at(shared, "here").every(2)
 
 
 def test_the_hash_is_of_tasks_and_judgements_in_any_order() -> None:

@@ -19,7 +19,7 @@ from loopback import Answer, Asked, Loopback
 
 from illume_plugin.errors import LabelStudioError
 from illume_plugin.labelstudio import LabelStudio, TokenRefusedError
-from illume_plugin.labelstudio.client import HANDFUL
+from illume_plugin.labelstudio.push_costs import HANDFUL
 from illume_plugin.labelstudio.tokens import RENEW_BEFORE_S, AccessTokens
 
 FAR = 4_000_000_000

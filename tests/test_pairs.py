@@ -192,6 +192,14 @@ def test_unjudged_tasks_get_automatic_pairs_while_the_gate_is_open(
     assert short(tuple(pairs)) == ([] if weight is None else [("good", "bad", "csr", weight)])
 
 
+def test_automatic_pairs_can_be_switched_off() -> None:
+    tasks = [task(k) for k in range(21)]
+    preferences = [each for k in range(20) for each in judged(k, F, U)]
+    sets = [ranked(k, good=1.0, bad=0.0) for k in range(21)]
+    pairs = build_pairs(tasks, preferences, candidate_sets=sets, rules=PairRules(automatic=False))
+    assert {pair.source for pair in pairs} == {PairSource.FITS}
+
+
 def test_a_judged_task_gets_no_automatic_pair() -> None:
     tasks = [task(k) for k in range(22)]
     preferences = [each for k in range(20) for each in judged(k, F, U)] + [said("other", task_id=20)]

@@ -13,8 +13,9 @@ from conftest import SELECT, SayingGenerator, both_stores
 from sqlalchemy import select
 
 import backend.retrain
-from backend.retrain import Retrain, due, snapshot
+from backend.retrain import Retrain, due
 from backend.service import Service
+from backend.snapshot import snapshot
 from illume_plugin.errors import ConflictError, RunError
 from illume_plugin.examples import PairSource
 from illume_plugin.registry import Registry

@@ -6,8 +6,9 @@ import pytest
 from test_retrain import StandInChild, submitted
 
 import backend.retrain
-from backend.retrain import Retrain, snapshot
+from backend.retrain import Retrain
 from backend.service import Service
+from backend.snapshot import snapshot
 from illume_plugin.quantization import Quantization
 from illume_plugin.store import candidates, runs
 from illume_plugin.training.estimate import Pace

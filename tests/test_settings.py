@@ -81,8 +81,8 @@ def test_the_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) 
 
 
 def test_a_given_secret_is_not_written_down(tmp_path: Path) -> None:
-    settings = load_settings(data_dir=tmp_path / "data", secret="hush-hush")
-    assert settings.shared_secret() == "hush-hush"
+    settings = load_settings(data_dir=tmp_path / "data", secret="hush-hush-hush-hush")
+    assert settings.shared_secret() == "hush-hush-hush-hush"
     assert not (tmp_path / "data").exists()
     assert "hush-hush" not in repr(settings)
 

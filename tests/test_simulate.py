@@ -33,13 +33,14 @@ from backend.simulate.progress import Stage, duration
 from backend.simulate.report import outcome, page
 from backend.simulate.submission import submission
 from backend.simulate.supervised import supervised
-from backend.simulate.world import held_out_tasks, labelled_tasks
+from backend.simulate.world import held_out_tasks, labelled_tasks, unjudged_tasks
 from illume_plugin.annotators import CheckerAnnotator, Critic, Strictness
 from illume_plugin.embedded import World, rationales
 from illume_plugin.errors import ConflictError, RunError, SettingsError
 from illume_plugin.generation import SampleRequest, SamplingPlan
 from illume_plugin.generation.stopping import never
 from illume_plugin.preferences import AnnotationSeen, observe, preferences_of
+from illume_plugin.store import candidates
 from illume_plugin.training.spec import read_spec
 from illume_plugin.types import BASE_VERSION, Candidate, Metric, Verdict
 
@@ -56,6 +57,8 @@ class Talker(SayingGenerator):
         self.base = base
         held_out = held_out_tasks(options.seed, options.held_out_tasks, world=options.world)
         self.world = {f"held-out/{n:05d}": task for n, task in enumerate(held_out, start=1)}
+        unjudged = unjudged_tasks(options.seed, options.unjudged, world=options.world)
+        self.world |= {f"labelled/{task_id:05d}": task for task_id, task in unjudged.items()}
         for iteration in range(1, options.iterations + 1):
             labelled = labelled_tasks(
                 options.seed, tasks=options.tasks, iteration=iteration, world=options.world
@@ -114,6 +117,23 @@ def timeless(done: Sequence[Iteration]) -> list[Iteration]:
     return [replace(one, seconds={}) for one in done]
 
 
+class Killed(BaseException):
+    """As if kill -9: nothing of ours handles it."""
+
+
+def dying_at(call: int, real: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but the process dies at this call."""
+    calls: list[str] = []
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        calls.append("")
+        if len(calls) == call:
+            raise Killed
+        return real(*args, **kwargs)
+
+    return dying
+
+
 # -- the loop (measuring loads torch) --------------------------------------------------------------------
 
 
@@ -164,26 +184,76 @@ def test_a_killed_simulation_goes_on_and_ends_as_if_nothing_had_happened(
     name: str,
     call: int,
 ) -> None:
-    class Killed(BaseException):
-        """As if kill -9: nothing of ours handles it."""
-
-    calls, real = [], getattr(where, name)
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        calls.append(name)
-        if len(calls) == call:
-            raise Killed
-        return real(*args, **kwargs)
-
     uninterrupted = simulate(SMALL, tmp_path / "quiet")
     with monkeypatch.context() as patch:
-        patch.setattr(where, name, dying)
+        patch.setattr(where, name, dying_at(call, getattr(where, name)))
         with pytest.raises(Killed):
             simulate(SMALL, tmp_path / "killed")
     child.started = 0
     assert timeless(simulate(SMALL, tmp_path / "killed")) == timeless(uninterrupted)
     assert timeless(simulate(SMALL, tmp_path / "killed")) == timeless(uninterrupted), "nothing is left to do"
     assert child.started <= SMALL.iterations
+
+
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """People have the last word; figures that need torch are left out."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[blind]\nenabled = true\n", encoding="utf-8")
+    monkeypatch.setenv("ILLUME_GATE_POLICY", str(policy))
+    half = Metric(0.5, 0.4, 0.6, 8)
+
+    def unmeasured(*_: object, version: str, **__: object) -> tuple[Measurement, float]:
+        kinds = {"at": {"fit_rate": half, "answer_accuracy": half}}
+        return Measurement(version, half, half, half, half, {}, kinds), 1.0
+
+    monkeypatch.setattr(HeldOut, "measure", unmeasured)
+
+
+BLIND = replace(SMALL, tasks=20, iterations=4)
+
+
+def test_annotators_have_the_last_word(
+    simulate: Callable[..., list[Iteration]], tmp_path: Path, child: type[StandInChild], blind: None
+) -> None:
+    _, first, second, third, fourth = simulate(BLIND, tmp_path / "out", base=0.4)
+    assert (first.run["state"], first.serves, first.trial) == ("trial", BASE_VERSION, {})
+    assert (second.run, second.trial["end"], second.trial["tasks"]) == ({}, "", 20), "no run meanwhile"
+    assert (third.trial["end"], third.trial["challenger"], third.serves) == ("better", "v0001", "v0001")
+    assert third.trial["low"] > 0
+    assert (third.run["state"], third.run["version"]) == ("trial", "v0002"), "the next one follows at once"
+    assert fourth.trial["challenger"] == "v0002"
+    assert child.started == 2
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "| 3 | v0000 | v0001 |" in page
+    assert "v0001 (v0002 on trial)" in page
+    assert "gate blind enabled `True`" in page
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "call"),
+    [
+        (Service, "receive", 25),
+        (Service, "request_training", 2),
+        (backend.simulate.loop, "standing", 2),
+        (backend.retrain.Retrain, "_tidy", 2),
+    ],
+)
+def test_a_killed_simulation_of_a_trial_goes_on_where_it_was(
+    simulate: Callable[..., list[Iteration]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    blind: None,
+    where: Any,
+    name: str,
+    call: int,
+) -> None:
+    uninterrupted = simulate(BLIND, tmp_path / "quiet", base=0.4)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, dying_at(call, getattr(where, name)))
+        with pytest.raises(Killed):
+            simulate(BLIND, tmp_path / "killed", base=0.4)
+    assert timeless(simulate(BLIND, tmp_path / "killed", base=0.4)) == timeless(uninterrupted)
 
 
 @pytest.mark.torch
@@ -225,6 +295,23 @@ def test_who_sees_patterns_learns_from_ticks_in_the_world_of_patterns(
     assert 0 < base.measured.fit_rate.value < second.measured.fit_rate.value == 1.0
     assert 0 < first.ticked < first.shown
     assert "World of patterns" in (tmp_path / "out" / "curve.svg").read_text()
+
+
+@pytest.mark.torch
+def test_tasks_that_nobody_opens_wait_with_candidates_of_what_serves(
+    simulate: Callable[..., list[Iteration]], tmp_path: Path
+) -> None:
+    options = replace(SMALL, unjudged=3)
+    waiting = unjudged_tasks(options.seed, options.unjudged)
+    *_, last = simulate(options, tmp_path / "out")
+    assert last.sampled == options.tasks
+    service = Service(options.settings(tmp_path / "out"))
+    try:
+        with service.store.read() as conn:
+            newest = {one.task_id: one for one in candidates.newest(conn, options.seed + 1)}
+    finally:
+        service.close()
+    assert {newest[task_id].version for task_id in waiting} == {"v0001"}, "of what served in the last round"
 
 
 @pytest.mark.torch
@@ -312,6 +399,7 @@ def test_supervised_tuning_learns_from_written_rationales_and_is_done_once(
     [
         ({"tasks": 0}, "tasks must be at least 1, not 0"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"unjudged": -1}, "unjudged must be at least 0, not -1"),
         ({"objectives": {"dpo": -1.0}}, "dpo must be a number of at least 0"),
         ({"objectives": {"ppo": 1.0}}, "Unknown settings of objectives: ppo"),
         ({"train": {"epoch": 3}}, "Unknown training settings: epoch"),

@@ -25,7 +25,7 @@ from figures import LeftOutError  # noqa: E402
 from generate_work import full  # noqa: E402
 from live_backend import live_backend, world  # noqa: E402
 from live_clients import Call, Clients  # noqa: E402
-from setting import Setting  # noqa: E402
+from setting import Setting, chosen  # noqa: E402
 from soak import Look, judged, report, told  # noqa: E402
 from switching_work import Switch, switches, usual_worst  # noqa: E402
 
@@ -38,9 +38,9 @@ SETTING = Setting("cpu", torch.float32, 1, None, replace(SamplingPlan.paper(), m
 
 
 def test_names_of_figures_are_checked() -> None:
-    assert sampling.chosen("P1, P8") == ["P1", "P8"]
+    assert chosen("P1, P8", sampling.FIGURES) == ["P1", "P8"]
     with pytest.raises(BadParameter, match="P9; there are P1"):
-        sampling.chosen("P1,P9")
+        chosen("P1,P9", sampling.FIGURES)
 
 
 def test_quick_is_smaller_and_never_longer() -> None:

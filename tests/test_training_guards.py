@@ -18,7 +18,10 @@ from illume_plugin.types import TrainingRow, TrainingSet
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
+from transformers import TrainerCallback  # noqa: E402
+from transformers.integrations import integration_utils  # noqa: E402
 
+import illume_plugin.training.arguments as arguments_module  # noqa: E402
 import illume_plugin.training.step as step_module  # noqa: E402
 from illume_plugin.base_model import BaseModel, load_base_model  # noqa: E402
 from illume_plugin.training.checkpoints import Checkpoints  # noqa: E402
@@ -244,6 +247,32 @@ def test_what_cannot_be_had_here_is_said(
 ) -> None:
     with pytest.raises(SettingsError, match=words):
         trained(base, world, tmp_path, replace(SMALL, **change))
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "trackio", "mlflow", "wandb"])
+def test_a_tracker_is_told_of_every_step_and_objective(
+    base: BaseModel,
+    world: tuple[TrainingSet, dict[str, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tracker: str,
+) -> None:
+    told: list[dict[str, float]] = []
+
+    class Tracker(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            told.append(logs)
+
+    there = {tracker: Tracker}  # as if its package were installed, and no other's
+    monkeypatch.setattr(integration_utils, "INTEGRATION_TO_CALLBACK", there)
+    monkeypatch.setattr(arguments_module, "get_available_reporting_integrations", lambda: list(there))
+    trained(base, world, tmp_path, replace(SMALL, report_to=(tracker,)))
+    steps = [logs for logs in told if "loss" in logs]
+    assert len(steps) == SMALL.max_steps
+    assert all({"illume/loss", "learning_rate", "grad_norm"} <= logs.keys() for logs in steps)
+    base.adapters.drop("new")
+    with pytest.raises(SettingsError, match="report_to names nowhere"):
+        trained(base, world, tmp_path, replace(SMALL, report_to=(tracker, "nowhere")))
 
 
 @pytest.mark.parametrize(

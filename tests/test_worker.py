@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SayingGenerator, both_stores, task
+from conftest import SELECT, SayingGenerator, both_stores, task
 from test_retrain import submitted
 
 from backend.presample import push_ahead, sample_ahead, waiting
@@ -191,3 +191,17 @@ def test_two_workers_share_a_project_by_its_lease(service: Service, project: Pro
     assert not two._ours(project)
     one._give_back()
     assert two._ours(project)
+
+
+def test_a_project_that_does_not_fit_keeps_up_no_other_one(
+    service: Service, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody took our tags out of project 2; project 3 goes on."""
+    with service.store.write() as conn:
+        projects.put(conn, 2, title="broken", label_config="<View/>", now=2.0)
+        projects.put(conn, 3, title="whole", label_config=SELECT, now=2.0)
+        projects.put_tasks(conn, 3, [(7, task(7)["data"])])
+        whole = projects.get(conn, 3)
+    assert Worker(service)._round()
+    assert waiting(service, whole) == {}
+    assert "project 2: The labelling configuration does not fit" in caplog.text

@@ -161,7 +161,7 @@ def _members(
     names: set[str] = set()
     manifest = None
     for member in tar:
-        if manifest is not None or not member.isreg():
+        if manifest is not None or not member.isreg() or member.issparse():
             raise _damaged(path, f"{member.name!r} does not belong there")
         content = tar.extractfile(member)
         assert content is not None  # noqa: S101 - a regular file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -16,6 +17,7 @@ from backend.data_folder import ADAPTERS, DATABASE, Using, sync
 from backend.settings import Settings
 from illume_plugin import __version__
 from illume_plugin.errors import ConflictError, NotFoundError, SettingsError, UnavailableError
+from illume_plugin.fault_points import point
 from illume_plugin.registry import ADAPTER_FILES, META_FILE
 from illume_plugin.store import Store, projects
 from illume_plugin.store.engines import SQLITE, read_url
@@ -25,6 +27,8 @@ from illume_plugin.types import BASE_VERSION
 _PAGES = 2048
 #: A version that is published, switched to and removed all while a backup is made is waited for so often.
 _TRIES = 3
+#: What a process left that died while it wrote a backup goes after so long, seconds.
+_ABANDONED_S = 3600.0
 
 
 def sizes(settings: Settings) -> tuple[int, int]:
@@ -55,12 +59,15 @@ def back_up(settings: Settings, target: Path, progress: Progress, *, replace: bo
         UnavailableError: there is no room, or the database is damaged.
     """
     check_target(settings, target, replace=replace)
+    _clear(target)
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     copy = draft.with_name(f"{draft.name}.sqlite3")
     try:
         with closing(Using(settings.data_dir)):  # nobody puts another state in meanwhile
             manifest = _written(settings, copy, draft, progress)
+        point("backup.before_name")
         _name(draft, target, replace=replace)
+        point("backup.after_name")
     except OSError as error:
         raise UnavailableError(
             f"{target} cannot be written: {error.strerror or error}.",
@@ -95,6 +102,14 @@ def check_target(settings: Settings, target: Path, *, replace: bool) -> None:
             f"{target.parent} has room for {free / 1e6:,.0f} MB; making it takes {needed / 1e6:,.0f} MB.",
             todo="Make room, or choose another place.",
         )
+
+
+def _clear(target: Path) -> None:
+    """Remove what was left of earlier tries at the same backup."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{32}}(\.sqlite3(-journal)?)?")
+    for path in target.parent.iterdir():
+        if name.fullmatch(path.name) and path.stat().st_mtime < time.time() - _ABANDONED_S:
+            path.unlink(missing_ok=True)
 
 
 def copy_database(source: Path, target: Path, progress: Progress) -> None:

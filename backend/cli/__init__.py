@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from backend.cli.printing import plain
+from backend.logs import quiet_libraries
 from illume_plugin import __version__
 from illume_plugin.errors import IllumeError
 
@@ -23,7 +25,7 @@ class PlainErrors(click.Group):
         except IllumeError as error:
             for part in (error.what, error.why, error.todo):
                 if part:
-                    click.echo(part, err=True)
+                    click.echo(plain(part), err=True)
             sys.exit(1)
 
 
@@ -56,15 +58,15 @@ def main(*, config: Path | None, verbose: bool) -> None:
     )
     # Before torch is loaded: threads that spin while they wait make two processes on few cores crawl.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    for noisy in ("httpx", "httpcore", "alembic", "urllib3", "PIL", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_libraries()
 
 
-from backend.cli import backup, demo, evaluate, project, run, serve, simulate, sync, trial, versions  # noqa: E402 - they register themselves on `main`
+from backend.cli import backup, demo, doctor, evaluate, project, run, serve, simulate, sync, trial, versions  # noqa: E402 - they register themselves on `main`
 
 __all__ = [
     "backup",
     "demo",
+    "doctor",
     "evaluate",
     "main",
     "project",

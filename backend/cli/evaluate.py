@@ -10,6 +10,7 @@ import click
 
 from backend.cli import main
 from backend.cli.opening import open_service, project_option, which_project
+from backend.cli.printing import plain
 
 if TYPE_CHECKING:
     from backend.evaluating import Evaluator
@@ -111,7 +112,7 @@ def _show_texts(one: EvaluationDocument, other: EvaluationDocument, limit: int) 
     from illume_plugin.evaluation_documents import side_by_side
 
     for a, b in islice(side_by_side(one, other), limit):
-        click.echo(f"\ntask {a.task.task_id}: {a.task.question} {a.task.answer}")
+        click.echo(plain(f"\ntask {a.task.task_id}: {a.task.question} {a.task.answer}"))
         for document, each in ((one, a), (other, b)):
             for text in each.rationales or ("(nothing usable)",):
-                click.echo(f"  {document.version}  {text}")
+                click.echo(plain(f"  {document.version}  {text}"))

@@ -1,8 +1,7 @@
-"""illume connect, doctor."""
+"""illume connect."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -63,36 +62,3 @@ def _label_config(name: str) -> str:
             f"{name!r} is neither 'select' nor an XML file that can be read ({error}).",
             todo="Give --label-config select, or the path of a file.",
         ) from error
-
-
-@main.command()
-@click.option("--skip-model", is_flag=True, help="Do not load the base model: a large one takes minutes.")
-def doctor(*, skip_model: bool) -> None:
-    """Say what is wrong between Label Studio and this backend, and what mends it.
-
-    Exit code 1 when something is broken.
-
-    \b
-    Examples:
-      illume doctor
-      illume doctor --skip-model
-    """
-    from backend.doctor import Outcome, examine
-
-    marks = {
-        Outcome.OK: click.style("ok     ", fg="green"),
-        Outcome.WARNING: click.style("warning", fg="yellow"),
-        Outcome.FAILED: click.style("FAILED ", fg="red"),
-    }
-    service = open_service()
-    failed = 0
-    for check in examine(service, model=not skip_model):
-        click.echo(f"{marks[check.outcome]}  {check.name}: {check.detail}")
-        if check.todo and check.outcome is not Outcome.OK:
-            click.echo(f"         -> {check.todo}")
-        failed += check.outcome is Outcome.FAILED
-    service.close()
-    if failed:
-        click.echo(f"{failed} of the checks failed.", err=True)
-        sys.exit(1)
-    click.echo("Everything needed works.")

@@ -138,7 +138,7 @@ def _refuse_other_kind(run: Run, *, without_deleted: bool) -> None:
 
 def _tell_what(service: Service, project_id: int, config: TrainConfig, *, without_deleted: bool) -> None:
     from backend.plan import estimate, sentences
-    from backend.retrain import refuse_unready, snapshot
+    from backend.snapshot import refuse_unready, snapshot
     from backend.versions import clean_parent
     from illume_plugin.training.estimate import work_of
 
@@ -175,21 +175,11 @@ def _follow(service: Service, run: Run) -> Run:
 
 
 def _progress_line(run: Run) -> str:
-    progress = run.progress
-    line = f"run {run.run_id}: {run.state.value}"
-    if progress.get("stage"):
-        line += f", {progress['stage']}"
-    if progress.get("steps"):
-        line += f" {progress.get('step', 0)}/{progress['steps']}"
-    if progress.get("loss") is not None:
-        line += f", loss {progress['loss']:.3f}"
-    objectives = progress.get("objectives") or {}
-    if len(objectives) > 1:
-        losses = (f"{name} {figures['loss']:.3f}" for name, figures in objectives.items())
-        line += f" ({', '.join(losses)})"
-    if progress.get("eta_s") is not None:
-        line += f", about {progress['eta_s']:.0f} s left"
-    return line
+    from backend.run_log import in_words
+
+    return ", ".join(
+        part for part in (f"run {run.run_id}: {run.state.value}", in_words(run.progress)) if part
+    )
 
 
 def _tell_end(run: Run) -> None:

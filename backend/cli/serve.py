@@ -8,6 +8,7 @@ import click
 
 from backend.cli import main
 from backend.cli.opening import open_service, project_option, which_project
+from backend.cli.printing import plain
 
 #: Threads for HTTP: more than calls that may wait for the model, so that /health always finds one free.
 THREADS = 32
@@ -117,7 +118,7 @@ def presample(project_id: int | None, *, dry_run: bool) -> None:
         for task_id, (problem, _) in candidates.problems(
             conn, number, version=project.active_version
         ).items():
-            click.echo(f"task {task_id}: {problem}", err=True)
+            click.echo(plain(f"task {task_id}: {problem}"), err=True)
 
 
 @main.command()

@@ -144,8 +144,9 @@ def simulate(
     """Run the loop on the picture world with simulated annotators.
 
     Candidates, webhook events, training runs and the gate are the real ones. The figures come from tasks
-    that are never labelled. Stopped at any instant, the same command goes on where it was. OUT gets
-    results.json, results.md and curve.svg.
+    that are never labelled. Where the gate policy lets people decide (docs/evidence.md), the annotators do.
+    Stopped at any instant, the same command goes on where it was. OUT gets results.json, results.md and
+    curve.svg.
 
     With --label-studio it proves your installation end to end before people are let in: a project of its
     own in the Label Studio of your settings, pictures uploaded, candidates pushed, annotations submitted

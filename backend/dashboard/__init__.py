@@ -1,8 +1,9 @@
 """The status page: HTML under /status, JSON under /api, Prometheus' text under /metrics.
 
-views are the records that are shown; queries, tallies, browsing and health make them; board holds what a
-process keeps; charts and words draw and write them. access says who may look, forms who may press a button.
-The routes are in pages, actions, api and metrics; live lets pages renew themselves.
+views are the records that are shown; queries, tallies, browsing with task_cards, and health make them; board
+holds what a process keeps; charts and words draw and write them. access says who may look, forms who may
+press a button, deeds how it is confirmed. The routes are in pages, actions, trial_actions, api and metrics;
+live lets pages renew themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from flask import Blueprint, Flask, Response, g, request
 
-from backend.dashboard import actions, api, forms, metrics, pages, traffic
+from backend.dashboard import actions, api, forms, metrics, pages, traffic, trial_actions
 from backend.dashboard.board import EXTENSION, Board, board
 from backend.service import Service
 
@@ -28,7 +29,8 @@ _POLICY = (
 def install(app: Flask, service: Service) -> None:
     """Add the status page to the app. It asks for its own password, never for Label Studio's secret."""
     app.extensions[EXTENSION] = Board(service)
-    forms.install(app, service.settings.shared_secret())
+    settings = service.settings
+    forms.install(app, settings.shared_secret(), tls=settings.backend_url.startswith("https://"))
     traffic.install(app)
     app.register_blueprint(_blueprint())
 
@@ -43,13 +45,15 @@ def _blueprint() -> Blueprint:
     )
     parent.before_request(_admit)
     parent.after_request(_with_headers)
-    for part in (pages, actions, api, metrics):
+    for part in (pages, actions, trial_actions, api, metrics):
         parent.register_blueprint(part.blueprint)
     return parent
 
 
 def _admit() -> None:
-    g.who = board().gatekeeper.admit(request)
+    g.who = board().gatekeeper.admit(request, forms.visitor())
+    if board().service.settings.dashboard_password is not None:
+        forms.remember_visitor()
 
 
 def _with_headers(response: Response) -> Response:

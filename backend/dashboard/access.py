@@ -8,25 +8,15 @@ The user name is free and is recorded with what is done.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-import threading
-import time
-from collections import deque
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flask import Request
 from pydantic import SecretStr
 
+from backend.credentials import Failures, caller, same
 from illume_plugin.errors import IllumeError, UnauthorizedError
 
-#: Wrong passwords that one address may show within WINDOW_S before it has to wait.
-FAILURES = 10
-WINDOW_S = 60.0
-#: Addresses remembered; above that the ones that failed longest ago are forgotten.
-ADDRESSES = 10_000
 #: Who acted, where nobody had to say.
 LOCAL = "somebody at this machine"
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip")
@@ -39,53 +29,22 @@ class ForbiddenError(IllumeError):
     title = "forbidden"
 
 
-class TooManyFailuresError(IllumeError):
-    """Too many wrong passwords came from one address."""
-
-    status = 429
-    title = "too many failures"
-
-
-class Failures:
-    """Counts wrong passwords by address, in this process."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._times: dict[str, deque[float]] = {}
-
-    def check(self, address: str) -> None:
-        """Raise TooManyFailuresError where the address has to wait."""
-        with self._lock:
-            times = self._times.get(address)
-            while times and times[0] <= self._clock() - WINDOW_S:
-                times.popleft()
-            if times and len(times) >= FAILURES:
-                raise TooManyFailuresError(
-                    f"{FAILURES} wrong passwords came from {address} within {WINDOW_S:.0f} seconds.",
-                    why="Somebody may be guessing.",
-                    todo="Wait a minute, then try again.",
-                )
-
-    def note(self, address: str) -> None:
-        """One more wrong password."""
-        with self._lock:
-            times = self._times.pop(address, None) or deque(maxlen=FAILURES)
-            times.append(self._clock())
-            self._times[address] = times
-            while len(self._times) > ADDRESSES:
-                self._times.pop(next(iter(self._times)))
-
-
 class Gatekeeper:
     """Lets a request in, or says why not."""
 
-    def __init__(self, password: SecretStr | None, failures: Failures | None = None) -> None:
+    def __init__(
+        self, password: SecretStr | None, failures: Failures | None = None, *, proxies: int = 0
+    ) -> None:
         self._password = password
         self._failures = failures or Failures()
+        self._proxies = proxies
 
-    def admit(self, request: Request) -> str:
+    def admit(self, request: Request, visitor: str = "") -> str:
         """Who calls.
+
+        Args:
+            visitor: mark of a browser that has shown the password before. Its failures are counted by
+                themselves, so that nobody behind the same address can lock it out.
 
         Raises:
             ForbiddenError: the call is not this machine's own and no password is set.
@@ -93,7 +52,7 @@ class Gatekeeper:
             TooManyFailuresError: too many wrong ones came from there.
         """
         if self._password is not None:
-            return self._by_password(request, self._password.get_secret_value())
+            return self._by_password(request, self._password.get_secret_value(), visitor)
         if is_local(request):
             return LOCAL
         raise ForbiddenError(
@@ -104,15 +63,22 @@ class Gatekeeper:
             "ILLUME_DASHBOARD_PASSWORD and log in with it.",
         )
 
-    def _by_password(self, request: Request, password: str) -> str:
-        shown, address = request.authorization, request.remote_addr or "a socket"
+    def _by_password(self, request: Request, password: str, visitor: str) -> str:
+        shown = request.authorization
+        address = f"visitor {visitor}" if visitor else caller(request, self._proxies)
         if shown is None or shown.type != "basic":
             raise _unauthorized("The status page wants a password.")
         self._failures.check(address)
         if not same(shown.password or "", password):
             self._failures.note(address)
             raise _unauthorized("The password is wrong.")
-        return (shown.username or "").strip()[:40] or "somebody without a name"
+        return _name(shown.username or "")
+
+
+def _name(said: str) -> str:
+    """A user name as it is recorded: what shows of it, on one line."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in said)
+    return " ".join(shown.split())[:40].strip() or "somebody without a name"
 
 
 def _unauthorized(what: str) -> UnauthorizedError:
@@ -121,12 +87,6 @@ def _unauthorized(what: str) -> UnauthorizedError:
         todo="Log in with ILLUME_DASHBOARD_PASSWORD; the user name is yours to choose and is recorded with "
         "what you do.",
     )
-
-
-def same(shown: str, expected: str) -> bool:
-    """Whether two strings are equal, in time that tells neither where they differ nor how long they are."""
-    digests = [hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest() for each in (shown, expected)]
-    return hmac.compare_digest(*digests)
 
 
 def is_local(request: Request) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from flask import Blueprint, flash, g, redirect, request, url_for
+from flask import Blueprint, g, url_for
 from werkzeug.wrappers import Response
 
 from backend import versions
 from backend.dashboard import forms
 from backend.dashboard.board import board
-from backend.dashboard.pages import refused, show
+from backend.dashboard.deeds import Deed, check_expected, confirm, done, why
+from backend.dashboard.pages import refused
 from illume_plugin.errors import ConflictError, IllumeError
 from illume_plugin.store import runs
 from illume_plugin.types import GateVerdict, RunState
@@ -19,50 +18,10 @@ blueprint = Blueprint("actions", __name__)
 blueprint.register_error_handler(IllumeError, refused)
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
-    """What a page asks to be confirmed.
-
-    Attributes:
-        effects: what will happen, a sentence each.
-        then: where the form goes.
-        fields: what it carries along.
-        why: whether a reason is asked for: "", "optional" or "required".
-    """
-
-    title: str
-    effects: tuple[str, ...]
-    button: str
-    then: str
-    back: str
-    fields: dict[str, str] = field(default_factory=dict)
-    why: str = ""
-
-
-def _confirm(project_id: int, deed: Deed) -> str:
-    return show("confirm.html", project_id, deed=deed, token_field=forms.FIELD, token=forms.token())
-
-
-def _done(project_id: int, page: str, said: str) -> Response:
-    board().kept.forget()
-    flash(said)
-    return redirect(url_for(f"dashboard.pages.{page}", project_id=project_id), code=303)
-
-
-def _why() -> str:
-    """The reason that was typed in, one line."""
-    return " ".join(request.form.get("why", "").split())[:300]
-
-
-def _check_expected(project_id: int) -> None:
-    """The page that was confirmed told of a state that must still hold."""
-    expected, active = request.form.get("expected", ""), board().project(project_id).active_version
-    if expected != active:
-        raise ConflictError(
-            f"{active} serves by now, not {expected or 'what your page said'}.",
-            why="Somebody was faster, or a run has ended meanwhile; nothing was changed.",
-            todo="Look at the versions again.",
-        )
+def _while_on_trial(project_id: int, then: str) -> list[str]:
+    """A sentence on the trial that goes on, if one does."""
+    challenger = board().project(project_id).challenger
+    return [f"{challenger} is on trial: {then}."] if challenger else []
 
 
 @blueprint.get("/status/<int:project_id>/train")
@@ -74,6 +33,7 @@ def confirm_train(project_id: int) -> str:
         "since the last one).",
         f"Its parent is {glance.active_version}, which goes on serving meanwhile. "
         "The new version serves only if the gate lets it.",
+        *_while_on_trial(project_id, "the new version waits until that is decided"),
     )
     deed = Deed(
         "Train now?",
@@ -82,7 +42,7 @@ def confirm_train(project_id: int) -> str:
         url_for("dashboard.actions.train", project_id=project_id),
         url_for("dashboard.pages.runs", project_id=project_id),
     )
-    return _confirm(project_id, deed)
+    return confirm(project_id, deed)
 
 
 @blueprint.post("/status/<int:project_id>/train")
@@ -95,7 +55,7 @@ def train(project_id: int) -> Response:
         if new
         else f"Run {run.run_id} is live already; no second one was made."
     )
-    return _done(project_id, "runs", said)
+    return done(project_id, "runs", said)
 
 
 @blueprint.get("/status/<int:project_id>/versions/<version>/promote")
@@ -109,6 +69,7 @@ def confirm_promote(project_id: int, version: str) -> str:
     effects = (
         f"{version} serves from now on, in place of {active}.",
         *(["The gate holds it back: whoever lets it serve all the same says why."] if held else []),
+        *_while_on_trial(project_id, "that trial ends without a verdict"),
         "Tasks that nobody has judged get fresh candidates. What people said stays as it is.",
         "One click on Roll back undoes it.",
     )
@@ -121,17 +82,17 @@ def confirm_promote(project_id: int, version: str) -> str:
         {"expected": active},
         why="required" if held else "optional",
     )
-    return _confirm(project_id, deed)
+    return confirm(project_id, deed)
 
 
 @blueprint.post("/status/<int:project_id>/versions/<version>/promote")
 def promote(project_id: int, version: str) -> Response:
     """Let a version serve."""
     forms.check()
-    _check_expected(project_id)
-    before = versions.promote(board().service, project_id, version, who=g.who, reason=_why())
+    check_expected(project_id)
+    before = versions.promote(board().service, project_id, version, who=g.who, reason=why())
     said = f"{version} serves now (before: {before})." if before != version else f"{version} served already."
-    return _done(project_id, "versions", said)
+    return done(project_id, "versions", said)
 
 
 @blueprint.get("/status/<int:project_id>/rollback")
@@ -140,6 +101,7 @@ def confirm_rollback(project_id: int) -> str:
     active, previous = board().service.previous_version(project_id)
     effects = (
         f"{previous} serves again, in place of {active}.",
+        *_while_on_trial(project_id, "that trial ends without a verdict"),
         f"Tasks that nobody has judged show candidates of {previous}.",
         f"{active} stays and can be promoted again.",
     )
@@ -152,16 +114,16 @@ def confirm_rollback(project_id: int) -> str:
         {"expected": active},
         why="optional",
     )
-    return _confirm(project_id, deed)
+    return confirm(project_id, deed)
 
 
 @blueprint.post("/status/<int:project_id>/rollback")
 def rollback(project_id: int) -> Response:
     """Go back to the version that served before."""
     forms.check()
-    _check_expected(project_id)
-    active, previous = board().service.rollback(project_id, reason=_why() or "rolled back", who=g.who)
-    return _done(project_id, "versions", f"{previous} serves again (before: {active}).")
+    check_expected(project_id)
+    active, previous = board().service.rollback(project_id, reason=why() or "rolled back", who=g.who)
+    return done(project_id, "versions", f"{previous} serves again (before: {active}).")
 
 
 @blueprint.get("/status/<int:project_id>/runs/<int:run_id>/cancel")
@@ -181,7 +143,7 @@ def confirm_cancel(project_id: int, run_id: int) -> str:
         url_for("dashboard.actions.cancel", project_id=project_id, run_id=run_id),
         url_for("dashboard.pages.run", project_id=project_id, run_id=run_id),
     )
-    return _confirm(project_id, deed)
+    return confirm(project_id, deed)
 
 
 @blueprint.post("/status/<int:project_id>/runs/<int:run_id>/cancel")
@@ -193,4 +155,4 @@ def cancel(project_id: int, run_id: int) -> Response:
     with service.store.write() as conn:
         run = runs.request_cancel(conn, run_id, now=service.clock())
     said = "is cancelled" if run.state is RunState.CANCELLED else "will stop within seconds"
-    return _done(project_id, "runs", f"Run {run_id} {said}.")
+    return done(project_id, "runs", f"Run {run_id} {said}.")

@@ -37,7 +37,9 @@ class Board:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.kept = Kept()
-        self.gatekeeper = Gatekeeper(service.settings.dashboard_password)
+        self.gatekeeper = Gatekeeper(
+            service.settings.dashboard_password, proxies=service.settings.trusted_proxies
+        )
         self.doctor = Doctor(service)
         self.thumbnails = Thumbnails()
 
@@ -135,14 +137,14 @@ class Board:
         after: int | None = None,
         before: int | None = None,
     ) -> TaskPage:
-        """A page of tasks with candidates, of the active version where none is named."""
+        """A page of tasks with candidates: of a version, or as people saw them or would see them now."""
         project = self.project(project_id)
         with self.service.store.read() as conn:
             return page(
                 conn,
                 self.service,
                 project,
-                version=version or project.active_version,
+                version=version,
                 which=which,
                 after=after,
                 before=before,

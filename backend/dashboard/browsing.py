@@ -1,4 +1,4 @@
-"""The candidate browser: pages of tasks with candidates, scores and verdicts; by key, never by offset."""
+"""The candidate browser: which tasks stand on a page, by key, never by offset, and what is known of them."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -6,13 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from backend.dashboard.views import ShownCandidate, TaskPage, TaskView
+from backend.dashboard.task_cards import card, which_set
+from backend.dashboard.views import TaskPage
 from backend.service import Service
-from illume_plugin.errors import TaskError
-from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
-from illume_plugin.store import candidates
+from illume_plugin.label_config import parse_label_config
+from illume_plugin.store import candidates, trials
 from illume_plugin.store.tables import annotations, preferences, sampling_problems, tasks
-from illume_plugin.types import CandidateSet, Origin, Preference, Project, Verdict
+from illume_plugin.trials import verdict
+from illume_plugin.types import Origin, Preference, Project, Verdict
 
 PAGE = 12
 
@@ -22,6 +23,7 @@ class Which(StrEnum):
 
     ALL = "all"
     JUDGED = "judged"
+    TRIAL = "trial"
     PROBLEMS = "problems"
 
 
@@ -30,25 +32,35 @@ def page(
     service: Service,
     project: Project,
     *,
-    version: str,
+    version: str | None = None,
     which: Which = Which.ALL,
     after: int | None = None,
     before: int | None = None,
 ) -> TaskPage:
-    """A page of tasks with the candidates of `version`, or those that were judged where it has none.
+    """A page of tasks with their candidates.
 
     Args:
+        version: whose candidates, and what was judged where it has none; None: what people saw or would see.
         after, before: the page behind, or in front of, the task of this id; the first page without them.
     """
-    ids, earlier, later = _ids(conn, project, version, which, after, before)
+    drew = version or project.active_version
+    ids, earlier, later = _ids(conn, project, drew, which, after, before)
     question, answer = service.keys
     config = parse_label_config(project.label_config, question_key=question, answer_key=answer)
-    data = _data(conn, project, ids)
-    said = _said(conn, project, ids)
-    sets = _sets(conn, service, project, version, said)
-    failed = _problems(conn, project, ids, version)
+    keys = [(project.active_version, plan) for plan in (service.sampler.key(project), service.plan.hash)]
+    data, said = _data(conn, project, ids), _said(conn, project, ids)
+    sets = candidates.of_tasks(conn, project.project_id, ids)
+    failed = _problems(conn, project, ids, drew)
     shown = tuple(
-        _task(config, project, task_id, data.get(task_id, {}), sets.get(task_id), said[task_id], failed)
+        card(
+            config,
+            project,
+            task_id,
+            data.get(task_id, {}),
+            which_set(sets[task_id], said[task_id], project, version, keys),
+            said[task_id],
+            failed.get(task_id, ""),
+        )
         for task_id in ids
     )
     return TaskPage(
@@ -56,41 +68,35 @@ def page(
     )
 
 
-def _sets(
-    conn: Connection,
-    service: Service,
-    project: Project,
-    version: str,
-    said: dict[int, list[list[Preference]]],
-) -> dict[int, CandidateSet]:
-    """The sets of `version`; of tasks that have none, those of the version that was judged."""
-    plan = service.plan.hash
-    found = candidates.get(conn, project.project_id, list(said), version=version, plan=plan)
-    if version == project.active_version and project.challenger is not None:
-        on_trial = service.sampler.key(project)
-        found |= candidates.get(conn, project.project_id, list(said), version=version, plan=on_trial)
-    judged = {task_id: _drawn_by(said[task_id]) for task_id in said if task_id not in found}
-    for other in set(judged.values()) - {""}:
-        ids = [task_id for task_id, drawn_by in judged.items() if drawn_by == other]
-        found |= candidates.get(conn, project.project_id, ids, version=other, plan=plan)
-    return found
-
-
-def _drawn_by(said: Sequence[Sequence[Preference]]) -> str:
-    """The version whose candidates were judged; empty where none is known."""
-    return next((each.version for annotation in said for each in annotation if each.version), "")
-
-
 def _ids(
     conn: Connection, project: Project, version: str, which: Which, after: int | None, before: int | None
 ) -> tuple[list[int], bool, bool]:
     """(ids of the page, whether there are earlier ones, whether there are later ones)."""
+    if which is Which.TRIAL:
+        return _slice(_on_trial(conn, project), after, before)
     query, key = _query(project, version, which)
     if before is not None:
         found = list(conn.execute(query.where(key < before).order_by(key.desc()).limit(PAGE + 1)).scalars())
         return sorted(found[:PAGE]), len(found) > PAGE, True
     query = query.where(key > after) if after is not None else query
     found = list(conn.execute(query.order_by(key).limit(PAGE + 1)).scalars())
+    return found[:PAGE], after is not None, len(found) > PAGE
+
+
+def _on_trial(conn: Connection, project: Project) -> list[int]:
+    """Ids of the tasks that count in the newest trial."""
+    trial = trials.newest(conn, project.project_id)
+    if trial is None:
+        return []
+    judged = trials.judged(conn, trial)
+    return sorted(one.task_id for one in judged[: verdict(judged, trial.limits).tasks])
+
+
+def _slice(ids: list[int], after: int | None, before: int | None) -> tuple[list[int], bool, bool]:
+    if before is not None:
+        found = [each for each in ids if each < before]
+        return found[-PAGE:], len(found) > PAGE, True
+    found = [each for each in ids if after is None or each > after]
     return found[:PAGE], after is not None, len(found) > PAGE
 
 
@@ -152,64 +158,6 @@ def _preference(row: Any) -> Preference:
         position=row.position,
         version=row.version,
         best=row.best,
+        original=row.original,
+        shared_with=row.shared_with,
     )
-
-
-def _task(
-    config: LabelConfig,
-    project: Project,
-    task_id: int,
-    data: dict[str, Any],
-    candidate_set: CandidateSet | None,
-    said: Sequence[Sequence[Preference]],
-    failed: dict[int, str],
-) -> TaskView:
-    problem = failed.get(task_id, "")
-    try:
-        task = read_task(config, project.project_id, task_id, data)
-        question, answer = task.question, task.answer
-    except TaskError as error:
-        question, answer, problem = "", "", error.what
-    verdicts = [each for annotation in said for each in annotation]
-    return TaskView(
-        task_id=task_id,
-        question=question,
-        answer=answer,
-        version=candidate_set.version if candidate_set else _drawn_by(said),
-        annotations=len(said),
-        candidates=_candidates(candidate_set, verdicts),
-        problem="" if candidate_set else problem,
-    )
-
-
-def _candidates(
-    candidate_set: CandidateSet | None, verdicts: Sequence[Preference]
-) -> tuple[ShownCandidate, ...]:
-    """The set's candidates in display order, then what was judged beside them (edited, own, older ones)."""
-    drawn = candidate_set.candidates if candidate_set else ()
-    shown = {
-        each.text.strip(): ShownCandidate(
-            position,
-            each.text,
-            Origin.CANDIDATE.value,
-            *_votes(each.text.strip(), verdicts),
-            logprob_mean=each.logprob_mean,
-            i2c=each.i2c,
-            pmi=each.pmi,
-            relevance=each.relevance,
-            rank=each.rank,
-        )
-        for position, each in enumerate(drawn, start=1)
-    }
-    for each in sorted(verdicts, key=lambda one: one.position or 99):
-        if each.text not in shown:
-            votes = _votes(each.text, verdicts)
-            shown[each.text] = ShownCandidate(each.position, each.text, each.origin.value, *votes)
-    return tuple(shown.values())
-
-
-def _votes(text: str, verdicts: Sequence[Preference]) -> tuple[int, int, int]:
-    """(fits, does not fit, is the best) of a text."""
-    those = [each for each in verdicts if each.text == text]
-    fits = sum(each.verdict is Verdict.FITS for each in those)
-    return fits, len(those) - fits, sum(each.best for each in those)

@@ -7,22 +7,57 @@ import hmac
 import secrets
 
 from flask import Flask, Request, request, session
+from flask.sessions import SecureCookieSessionInterface
 
-from backend.dashboard.access import ForbiddenError, same
+from backend.credentials import same
+from backend.dashboard.access import ForbiddenError, is_local
 
 FIELD = "token"
 COOKIE = "illume_status"
+COOKIE_PATH = "/status"
+VISITOR = "visitor"
 
 
-def install(app: Flask, secret: str) -> None:
-    """Sign the session with a key that every process of this installation derives alike."""
+class _Cookies(SecureCookieSessionInterface):
+    """The session's cookie goes over TLS alone wherever there is TLS.
+
+    Args:
+        tls: a proxy in front of us speaks TLS. Then only this machine itself may come without.
+    """
+
+    def __init__(self, *, tls: bool) -> None:
+        self._tls = tls
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's signature
+        """See Flask."""
+        return request.is_secure or (self._tls and not is_local(request))
+
+
+def install(app: Flask, secret: str, *, tls: bool) -> None:
+    """Sign the session with a key that every process of this installation derives alike.
+
+    Args:
+        tls: this backend is reached through https.
+    """
+    app.session_interface = _Cookies(tls=tls)
     app.secret_key = hmac.new(secret.encode(), b"illume status page: session", hashlib.sha256).digest()
     app.config.update(
         SESSION_COOKIE_NAME=COOKIE,
-        SESSION_COOKIE_PATH="/status",
+        SESSION_COOKIE_PATH=COOKIE_PATH,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
+
+
+def visitor() -> str:
+    """The mark of a browser that was let in before; empty for others."""
+    return str(session.get(VISITOR, ""))
+
+
+def remember_visitor() -> None:
+    """Mark the browser, which was let in, where it keeps our cookies."""
+    if VISITOR not in session and request.path.startswith(COOKIE_PATH):
+        session[VISITOR] = secrets.token_urlsafe(16)
 
 
 def token() -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 
 from sqlalchemy import Connection, func, select
 
 from backend.dashboard.views import HealthView, Piece
-from backend.dashboard.words import plural
-from backend.doctor import Outcome, examine
+from backend.dashboard.words import duration, plural
+from backend.doctor import Check, Outcome, examine
+from backend.doctor.disk import rooms
 from backend.service import Service
 from illume_plugin.errors import IllumeError
 from illume_plugin.store import projects
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: The doctor is asked again when what it said is older than this and somebody looks, seconds.
 AGAIN_S = 60.0
-#: Less free space than this is a warning, bytes.
-FREE = 2 * 2**30
+#: Checks of the doctor's that the page makes itself, at every look.
+_SHOWN_ALREADY = ("worker", "disk")
 
 
 class Doctor:
@@ -45,8 +45,8 @@ class Doctor:
 
     def _ask(self) -> None:
         try:
-            checks = examine(self._service, model=False)
-            found = tuple(Piece(one.name, one.outcome.value, one.detail, one.todo) for one in checks)
+            checks = examine(self._service, model=False, probing=False)
+            found = tuple(_piece(one) for one in checks if not _is_shown(one))
         except IllumeError as error:
             found = (Piece("doctor", Outcome.FAILED.value, error.what, error.todo),)
         except Exception as error:
@@ -64,7 +64,17 @@ def health(service: Service, doctor: Doctor) -> HealthView:
     with service.store.read() as conn:
         ours = [_database(service, conn, started), _worker(conn, now), _events(conn, now)]
     checks, examined_at = doctor.said()
-    return HealthView((*ours, _disk(service), *checks), examined_at)
+    return HealthView((*ours, *map(_piece, rooms(service)), *checks), examined_at)
+
+
+def _is_shown(check: Check) -> bool:
+    well = check.outcome is Outcome.OK
+    return check.name.startswith(_SHOWN_ALREADY) or (well and check.name == "database")
+
+
+def _piece(check: Check) -> Piece:
+    detail = f"{check.detail}. {check.why}" if check.why else check.detail
+    return Piece(check.name, check.outcome.value, detail, check.todo)
 
 
 def _database(service: Service, conn: Connection, started: float) -> Piece:
@@ -92,17 +102,9 @@ def _events(conn: Connection, now: float) -> Piece:
     last = conn.execute(
         select(events.c.received_at).order_by(events.c.event_id.desc()).limit(1)
     ).scalar_one_or_none()
-    told = f"the last one came {now - last:.0f} s ago" if last else "none has come yet"
+    told = f"the last one came {duration(now - last)} ago" if last else "none has come yet"
     if count and now - oldest > AGAIN_S:
         return Piece(
             "events", Outcome.WARNING.value, f"{count} wait to be taken in; {told}", "see the worker"
         )
     return Piece("events", Outcome.OK.value, f"{count} wait to be taken in; {told}")
-
-
-def _disk(service: Service) -> Piece:
-    free = shutil.disk_usage(service.settings.data_dir).free
-    detail = f"{free / 2**30:.1f} GiB free for database, adapters and pictures"
-    if free < FREE:
-        return Piece("disk", Outcome.WARNING.value, detail, "make room, or move ILLUME_DATA_DIR")
-    return Piece("disk", Outcome.OK.value, detail)

@@ -40,6 +40,10 @@ def _counts(glances: list[ProjectView]) -> list[Family]:
         "tasks": ("illume_tasks", "Tasks known and not deleted."),
         "sampled": ("illume_tasks_sampled", "Tasks with candidates of the active version."),
         "pushed": ("illume_tasks_pushed", "Tasks whose candidates of the active version Label Studio has."),
+        "unready": (
+            "illume_tasks_unready",
+            "Unjudged tasks without candidates of the active version.",
+        ),
         "judged": ("illume_tasks_judged", "Tasks with at least one annotation."),
         "problems": ("illume_tasks_failed", "Tasks that could not be sampled."),
         "verdicts": ("illume_verdicts", "Verdicts on single rationales."),

@@ -12,9 +12,10 @@ from backend.dashboard.board import board
 from backend.dashboard.browsing import Which
 from backend.dashboard.pictures import CONTENT_TYPE
 from backend.dashboard.views import CurveView, RunView
-from illume_plugin.errors import BadRequestError, IllumeError
+from illume_plugin.errors import BadRequestError, IllumeError, in_words
 from illume_plugin.fit_rate import wilson_interval
 from illume_plugin.position_bias import PositionTest
+from illume_plugin.registry import is_version
 from illume_plugin.types import BASE_VERSION, Metric
 
 blueprint = Blueprint("pages", __name__)
@@ -23,6 +24,8 @@ blueprint.after_request(live.only_if_changed)
 
 #: Versions on the chart of fit rates, the newest ones.
 CHARTED = 12
+#: Figures of a version that stand out: those that the gate weighs.
+WEIGHED = ("preference_accuracy", "answer_accuracy")
 #: Runs on the overview.
 FEW = 3
 
@@ -114,6 +117,7 @@ def versions(project_id: int) -> str:
         switches=board().switches(project_id),
         trial=board().trial(project_id),
         base=BASE_VERSION,
+        weighed=WEIGHED,
     )
 
 
@@ -127,7 +131,7 @@ def candidates(project_id: int) -> str:
         page=board().tasks(project_id, **asked),
         asked=asked,
         whiches=list(Which),
-        version=asked["version"] or board().project(project_id).active_version,
+        trial=board().trial(project_id),
         versions=[one.version for one in board().versions(project_id)],
     )
 
@@ -138,11 +142,13 @@ def task_query() -> dict[str, Any]:
     Raises:
         BadRequestError: a value makes no sense.
     """
-    which = request.args.get("which", Which.ALL.value)
+    which, version = request.args.get("which", Which.ALL.value), request.args.get("version") or None
     if which not in list(Which):
-        raise BadRequestError(f"which={which!r}: it is one of {', '.join(Which)}.")
+        raise BadRequestError(f"which={in_words(which)}: it is one of {', '.join(Which)}.")
+    if version and not is_version(version):
+        raise BadRequestError(f"version={in_words(version)} is no version: they are v0001, v0002, ...")
     return {
-        "version": request.args.get("version") or None,
+        "version": version,
         "which": Which(which),
         "after": _whole("after"),
         "before": _whole("before"),
@@ -154,7 +160,7 @@ def _whole(name: str) -> int | None:
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 19):
-        raise BadRequestError(f"{name}={value!r:.40} is no task number.")
+        raise BadRequestError(f"{name}={in_words(value)} is no task number.")
     return int(value)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select
 from backend.dashboard.views import Comparison, Counts, FitRate, RunView, VersionView
 from backend.service import Service
 from backend.versions import Standing, State, run_of, standings
-from illume_plugin.store import judgements, projects, runs, versions
+from illume_plugin.store import candidates, judgements, projects, runs, versions
 from illume_plugin.store.tables import annotations, candidate_sets, leases, sampling_problems
 from illume_plugin.types import BASE_VERSION, Metric, Project, Run, RunState, Switch
 
@@ -26,6 +26,7 @@ def counts(conn: Connection, project: Project, plan: str) -> Counts:
         tasks=projects.count_tasks(conn, project.project_id),
         sampled=sampled,
         pushed=sampled - missing,
+        unready=candidates.count_unready(conn, project.project_id, version=project.active_version, plan=plan),
         judged=_count(
             conn,
             select(func.count(annotations.c.task_id.distinct())).filter_by(

@@ -18,6 +18,7 @@ class Counts:
         tasks: known and not deleted.
         sampled, pushed: tasks with candidates of the active version under the present sampling plan, and of
             these the ones that Label Studio has.
+        unready: tasks that nobody has judged and that lack such candidates.
         judged: tasks with at least one live annotation, skipped ones among them.
         verdicts: verdicts on single rationales.
         waiting: verdicts noted since the last run was asked for.
@@ -27,6 +28,7 @@ class Counts:
     tasks: int
     sampled: int
     pushed: int
+    unready: int
     judged: int
     verdicts: int
     waiting: int
@@ -133,7 +135,9 @@ class ShownCandidate:
 
     Attributes:
         fits, unfits: how many verdicts of either kind.
-        logprob_mean, i2c, pmi, relevance, rank: as in types.Candidate; None where it was not scored.
+        logprob_mean, i2c, pmi, relevance, rank: as in types.Candidate; None where it was not scored, and for
+            what is on trial. Ranks of a list that two adapters filled are each one's own.
+        versions: who wrote it, where that is not the version of the whole list; empty while a trial is open.
     """
 
     position: int
@@ -147,6 +151,7 @@ class ShownCandidate:
     pmi: float | None = None
     relevance: float | None = None
     rank: float | None = None
+    versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +159,19 @@ class TaskView:
     """One task with the candidates that were shown for it.
 
     Attributes:
-        version: whose candidates these are; empty where there are none.
+        versions: whose candidates these are; empty where there are none, two for a list from a trial.
+        blind: they are of the trial that goes on, so that nothing tells who wrote which.
         problem: why there are no candidates, where something went wrong.
     """
 
     task_id: int
     question: str
     answer: str
-    version: str
+    versions: tuple[str, ...]
     annotations: int
     candidates: tuple[ShownCandidate, ...]
     problem: str = ""
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

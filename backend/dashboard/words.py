@@ -12,12 +12,17 @@ from illume_plugin.types import Metric
 #: What people call the metrics of the gate.
 METRICS = {
     "preference_accuracy": "fitting scored above unfitting",
-    "fit_logprob": "log-probability of fitting ones",
+    "fit_logprob": "log-probability of fitting ones, nats",
     "answer_accuracy": "own answer right",
+    "diversity": "different draws of a task",
+    "grounding": "what the picture adds, nats",
+    "fit_rate": "ticked by people",
     "rouge_l": "ROUGE-L",
     "bleu": "BLEU",
     "cider": "CIDEr",
 }
+#: Metrics that are shares of something.
+SHARES = frozenset({"preference_accuracy", "answer_accuracy", "diversity", "fit_rate"})
 _NONE = "–"
 
 
@@ -35,14 +40,16 @@ def share(metric: Metric | None) -> str:
     """A share with its 95 % interval."""
     if metric is None:
         return _NONE
-    return f"{percent(metric.value)} ({100 * metric.low:.0f} to {100 * metric.high:.0f})"
+    return f"{percent(metric.value)} ({100 * metric.low:.0f}\u00a0to\u00a0{100 * metric.high:.0f})"
 
 
-def figure(metric: Metric | None) -> str:
-    """Any metric with its 95 % interval and its n."""
+def figure(metric: Metric | None, name: str = "") -> str:
+    """The metric of a name with its 95 % interval and its n."""
     if metric is None:
         return _NONE
-    return f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f}), n\u00a0=\u00a0{metric.n}"
+    interval = f"({metric.low:.3f}\u00a0to\u00a0{metric.high:.3f})"
+    told = share(metric) if name in SHARES else f"{metric.value:.3f} {interval}"
+    return f"{told}, n\u00a0=\u00a0{number(metric.n)}"
 
 
 def duration(seconds: float | None) -> str:

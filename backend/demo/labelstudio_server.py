@@ -27,6 +27,7 @@ class LabelStudioServer:
         username: e-mail address of the first user, made at the first start.
         password: that user's password; later starts do not change it.
         port_option: command line option that chooses the port, for error messages.
+        settings: environment variables of Label Studio's that are to be other than usual.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class LabelStudioServer:
         password: str,
         *,
         port_option: str = "--label-studio-port",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.executable = executable
         self.folder = folder
@@ -52,7 +54,10 @@ class LabelStudioServer:
                 str(executable), "start", "--no-browser",
                 "--internal-host", "127.0.0.1", "--port", str(port),
             ],
-            environment=environment(os.environ, folder, document_root, username, password),
+            environment={
+                **environment(os.environ, folder, document_root, username, password),
+                **(settings or {}),
+            },
             log=folder / "label-studio.log",
         )  # fmt: skip
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backend.service import Service
 from backend.simulate.progress import Say, Stage
 from backend.simulate.submission import submission
 from backend.simulate.world import DrawnPictures, task_data
-from backend.trials import review
 from illume_plugin.annotators import Annotator
 from illume_plugin.embedded import WorldTask
 from illume_plugin.errors import IllumeError
@@ -40,7 +39,8 @@ class Tally:
 class Labelling:
     """Labels rounds of tasks of one project.
 
-    Everything may be repeated: a candidate set keeps its first state, the same submission is the same event.
+    Everything may be repeated: what was submitted is not submitted again, whatever serves or is on trial by
+    now; a candidate set keeps its first state, and the same submission is the same event.
     """
 
     def __init__(
@@ -67,15 +67,21 @@ class Labelling:
         stage = Stage(self._say, f"{name} sampling", len(tasks), "tasks")
         data = {task_id: task_data(task_id, task) for task_id, task in tasks.items()}
         project = self._take_in(tasks, data)
-        ids = list(tasks)
+        self._service.apply_events()
+        ids = self._unfinished(tasks)
         for start in range(0, len(ids), CHUNK):
             some = {task_id: data[task_id] for task_id in ids[start : start + CHUNK]}
             for task_id, found in self._candidates(project, some).items():
                 self._submit(project, tasks[task_id], data[task_id], found)
             stage.at(start + len(some))
         self._service.apply_events()
-        review(self._service, project)  # where the gate policy has a blind gate, these are its people
         return stage.seconds
+
+    def leave(self, tasks: Mapping[int, WorldTask]) -> None:
+        """Bring in tasks that nobody opens, and sample for them as for tasks that wait."""
+        data = {task_id: task_data(task_id, task) for task_id, task in tasks.items()}
+        project = self._take_in(tasks, data)
+        self._candidates(project, data)
 
     def tally(self, tasks: Mapping[int, WorldTask]) -> Tally:
         """What the store says of these tasks."""
@@ -90,6 +96,20 @@ class Labelling:
         with self._service.store.write() as conn:
             projects.put_tasks(conn, self._project_id, data.items())
             return projects.get(conn, self._project_id)
+
+    def _unfinished(self, tasks: Iterable[int]) -> list[int]:
+        """The tasks that somebody still has to submit."""
+        with self._service.store.read() as conn:
+            known = judgements.digests(conn, self._project_id).keys()
+        return [
+            task_id
+            for task_id in tasks
+            if not known >= {self._number(task_id, member) for member in range(len(self._annotators))}
+        ]
+
+    def _number(self, task_id: int, member: int) -> int:
+        """The number of the annotation of a member of the team (from 0), the same at every call."""
+        return (task_id - 1) * len(self._annotators) + member + 1
 
     def _candidates(
         self, project: Project, data: Mapping[int, Mapping[str, Json]]
@@ -107,14 +127,14 @@ class Labelling:
         prediction = self._service.prediction(project, found)
         if isinstance(prediction, IllumeError):
             raise prediction
-        for member, annotator in enumerate(self._annotators, start=1):
+        for member, annotator in enumerate(self._annotators):
             event = submission(
                 project.project_id,
                 found.task_id,
                 data,
                 prediction,
                 annotator.ticks(task, found.texts),
-                annotation_id=(found.task_id - 1) * len(self._annotators) + member,
-                annotator=member,
+                annotation_id=self._number(found.task_id, member),
+                annotator=member + 1,
             )
             self._service.receive(event)

@@ -15,22 +15,23 @@ from pathlib import Path
 from typing import Protocol
 
 import label_config
-from backend.retrain import snapshot
 from backend.service import Service
 from backend.simulate.labelling import Labelling, Tally
 from backend.simulate.measuring import HeldOut
 from backend.simulate.options import Options, freeze, frozen
 from backend.simulate.progress import Say, duration
 from backend.simulate.record import Iteration, Measurement, iteration_path, read_iteration
-from backend.simulate.report import write_results
+from backend.simulate.report import on_trial, write_results
 from backend.simulate.training import Training
-from backend.simulate.world import DrawnPictures, labelled_tasks
+from backend.simulate.world import DrawnPictures, labelled_tasks, unjudged_tasks
+from backend.snapshot import snapshot
+from backend.trials import Standing, review, standing
 from illume_plugin.annotators import team
 from illume_plugin.embedded import WorldTask
 from illume_plugin.errors import ConflictError
 from illume_plugin.store import projects
 from illume_plugin.training.spec import write_json
-from illume_plugin.types import BASE_VERSION, Json, Run
+from illume_plugin.types import BASE_VERSION, Json, Project, RunState
 
 
 class Labels(Protocol):
@@ -148,9 +149,12 @@ class Simulation:
         training = Training(service, self.project_id, options.train_config(), self.say)
         tasks = labelled_tasks(options.seed, tasks=options.tasks, iteration=number, world=options.world)
         seconds: dict[str, float] = {}
-        if training.run_of(number) is None:
+        begun = training.run_of(number) is not None
+        if not begun:
             seconds["labelling"] = labelling.label(name, tasks)
+            self._leave_unjudged(service)
         said, accepted = labelling.tally(tasks), snapshot(service, self.project_id).accepted
+        trial = self._people_decide(service, before)
         labelled = replace(
             before,
             number=number,
@@ -160,24 +164,47 @@ class Simulation:
             ticked=said.ticked,
             accepted=accepted,
             delivery=said.delivery,
+            trial=_told(trial) if trial else {},
             run={},
             seconds=seconds,
         )
-        if not (said.ticked and accepted):
-            return replace(labelled, ended=no_signal(before.serves, said))
-        run, seconds["training"] = training.train(f"{name} run:", number)
-        return self._trained(service, labelled, run, f"{name} measuring")
+        if trial and trial.trial.end is None:
+            return labelled  # as outside a simulation, no run is due until people have decided
+        if said.ticked and accepted:
+            run, seconds["training"] = training.train(f"{name} run:", number)
+            told = {"state": run.state.value, "version": run.version, **run.report}
+            return self._with_figures(service, replace(labelled, run=told), f"{name} measuring")
+        ended = replace(labelled, ended=no_signal(self._project(service).active_version, said))
+        return self._with_figures(service, ended, f"{name} measuring")
 
-    def _trained(self, service: Service, labelled: Iteration, run: Run, name: str) -> Iteration:
-        """The iteration with what the run made of it; a version that serves on has the same figures again."""
-        told = {"state": run.state.value, "version": run.version, **run.report}
-        with service.store.read() as conn:
-            serves = projects.get(conn, self.project_id).active_version
-        if serves == labelled.serves:
-            return replace(labelled, run=told)
+    def _leave_unjudged(self, service: Service) -> None:
+        """Candidates of the version that serves, for the tasks that nobody opens."""
+        tasks = unjudged_tasks(self.options.seed, self.options.unjudged, world=self.options.world)
+        if tasks:
+            Labelling(service, self.pictures, self.project_id, self.annotators, self.say).leave(tasks)
+
+    def _people_decide(self, service: Service, before: Iteration) -> Standing | None:
+        """The trial that was open after the iteration before, ended where this round's ticks decide it."""
+        if before.run.get("state") == RunState.TRIAL:
+            challenger = before.run["version"]
+        elif before.trial.get("end") == "":
+            challenger = before.trial["challenger"]
+        else:
+            return None
+        review(service, self._project(service))
+        return standing(service, self.project_id, challenger=challenger)
+
+    def _with_figures(self, service: Service, done: Iteration, name: str) -> Iteration:
+        """The iteration with what serves after it; a version that serves on has the same figures again."""
+        serves = self._project(service).active_version
+        if serves == done.serves:
+            return done
         measured, taken = self._measured(service, serves, name)
-        seconds = {**labelled.seconds, "measuring": taken}
-        return replace(labelled, serves=serves, measured=measured, run=told, seconds=seconds)
+        return replace(done, serves=serves, measured=measured, seconds={**done.seconds, "measuring": taken})
+
+    def _project(self, service: Service) -> Project:
+        with service.store.read() as conn:
+            return projects.get(conn, self.project_id)
 
     def _measured(self, service: Service, version: str, name: str) -> tuple[Measurement, float]:
         generator = service.engine.generator()
@@ -201,11 +228,29 @@ def no_signal(version: str, said: Tally) -> str:
     )
 
 
+def _told(found: Standing) -> dict[str, Json]:
+    trial, figures = found.trial, found.figures
+    return {
+        "active": trial.active,
+        "challenger": trial.challenger,
+        "end": trial.end.value if trial.end else "",
+        "reason": trial.reason,
+        "tasks": figures.tasks,
+        "difference": figures.difference,
+        "low": figures.low,
+        "high": figures.high,
+        "level": figures.level,
+    }
+
+
 def _line(done: Iteration, left: float) -> str:
     what = f"iteration {done.number}: {done.serves} serves" if done.number else "base model"
     ticked = f"{done.ticked} of {done.shown} ticked, " if done.number else ""
     figures = (
         f"fit rate {done.measured.fit_rate.value:.1%}, answers {done.measured.answer_accuracy.value:.1%}"
     )
+    trial = f"; {on_trial(done.trial)}" if done.trial else ""
+    if done.run.get("state") == RunState.TRIAL:
+        trial += f"; {done.run['version']} goes on trial"
     rest = "" if done.ended or left <= 0 else f"; about {duration(left)} left"
-    return f"{what}: {ticked}{figures}{rest}"
+    return f"{what}: {ticked}{figures}{trial}{rest}"

@@ -38,6 +38,8 @@ class Options:
     Attributes:
         world: of which the tasks are; SHAPES is the one that the embedded base model knows.
         tasks: fresh tasks per iteration, all of them labelled.
+        unjudged: further tasks that nobody ever opens; in every iteration they get candidates by the version
+            that serves, as tasks do that are sampled ahead.
         iterations: rounds of sampling, ticking and training.
         samples: draws per temperature and task.
         candidates: rows that an annotator sees.
@@ -64,6 +66,7 @@ class Options:
     critic: Critic = Critic.CHECKER
     held_out_tasks: int = 150
     held_out_samples: int = 4
+    unjudged: int = 0
     objectives: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     weigh_agreement: bool = True
@@ -76,8 +79,11 @@ class Options:
             for name in whole
             if getattr(self, name) < 1
         ]
-        if self.seed < 0:
-            wrong.append(f"seed must be at least 0, not {self.seed}.")
+        wrong += [
+            f"{name} must be at least 0, not {getattr(self, name)}."
+            for name in ("seed", "unjudged")
+            if getattr(self, name) < 0
+        ]
         if wrong:
             raise SettingsError(" ".join(wrong))
         team(self.annotators, self.critic, self.strictness, noise=self.noise)

@@ -53,6 +53,8 @@ class Iteration:
         ticked: of these, that a candidate fits.
         accepted: rationales that the run trained on, those of earlier iterations included.
         delivery: how the verdicts travelled through Label Studio; empty where there was none.
+        trial: active, challenger, end (empty: open), reason, tasks that count, and difference of the tick
+            rates with its interval, of the trial that went on in it; empty where none did.
         run: state, version, reasons, rows and seconds of the training run; empty where there was none.
         serves: version that serves afterwards, and the one measured.
         seconds: stage -> seconds, as far as the process that finished the iteration did it.
@@ -68,6 +70,7 @@ class Iteration:
     ticked: int = 0
     accepted: int = 0
     delivery: Mapping[str, Json] = field(default_factory=dict)
+    trial: Mapping[str, Json] = field(default_factory=dict)
     run: Mapping[str, Json] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     ended: str = ""

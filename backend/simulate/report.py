@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from backend.simulate.curve import Series, curve
 from backend.simulate.record import Iteration
 from illume_plugin import __version__
+from illume_plugin.gate_policy import GatePolicy
 from illume_plugin.training.spec import write_json
 from illume_plugin.types import Json, Metric
 
@@ -68,12 +69,13 @@ def outcome(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
 
 def page(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
     """The results as Markdown."""
-    said = [f"{name} `{_brief(value)}`" for name, value in options.items() if value not in ("", {})]
+    said = [f"{name} `{_brief(value)}`" for name, value in _plain(options) if value not in ("", {})]
     parts = [
         f"# Simulation, seed {options['seed']}",
         _sentence(outcome(options, done)),
         "![learning curve](curve.svg)",
         _table(_COLUMNS, [_row(one) for one in done]),
+        *_trials(done),
         *_deliveries(options, done),
         _table(_KIND_COLUMNS, [_kind_row(kind, done) for kind in sorted(done[-1].measured.kinds)]),
         "Brackets hold 95 % intervals over held-out tasks. A run that the gate held back leaves the version "
@@ -81,6 +83,39 @@ def page(options: Mapping[str, Json], done: Sequence[Iteration]) -> str:
         f"Options: {', '.join(said)}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def on_trial(trial: Mapping[str, Json]) -> str:
+    """How far a trial is, in words."""
+    far = trial["end"] or "not decided yet, so no run"
+    change = f"{100 * trial['difference']:+.1f} points on {trial['tasks']} tasks"
+    return f"{trial['challenger']} on trial beside {trial['active']}: {change}, {far}"
+
+
+def _trials(done: Sequence[Iteration]) -> list[str]:
+    """What the annotators, as the people of the blind gate, made of the challengers."""
+    tried = [one for one in done if one.trial]
+    if not tried:
+        return []
+    said = (
+        "New versions went on trial: the annotators ticked candidates of both without knowing whose. While a "
+        "trial is open nothing is trained; it is looked at after each iteration."
+    )
+    columns = ("iteration", "active", "challenger", "judged tasks", "difference of tick rates", "verdict")
+    return [said, _table(columns, [_trial_row(one) for one in tried])]
+
+
+def _trial_row(one: Iteration) -> tuple[str, ...]:
+    trial = one.trial
+    change = f"{trial['difference']:+.1%} [{trial['low']:+.1%}, {trial['high']:+.1%}]"
+    return (
+        str(one.number),
+        trial["active"],
+        trial["challenger"],
+        str(trial["tasks"]),
+        change,
+        trial["end"] or "open",
+    )
 
 
 def _deliveries(options: Mapping[str, Json], done: Sequence[Iteration]) -> list[str]:
@@ -115,6 +150,21 @@ def _kind_row(kind: str, done: Sequence[Iteration]) -> tuple[str, ...]:
     )
 
 
+def _plain(options: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
+    """The options by name; of the gate policy only what is not as usual."""
+    usual = asdict(GatePolicy())
+    for name, value in options.items():
+        if name != "gate":
+            yield name, value
+            continue
+        for limit, chosen in value.items():
+            if limit != "blind" and chosen != usual[limit]:
+                yield f"gate {limit}", chosen
+        for limit, chosen in value.get("blind", {}).items():
+            if chosen != usual["blind"][limit]:
+                yield f"gate blind {limit}", chosen
+
+
 def _brief(value: Json) -> str:
     words = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return words if len(words) < 40 else f"{words[:12]}..."
@@ -122,7 +172,8 @@ def _brief(value: Json) -> str:
 
 def _row(one: Iteration) -> tuple[str, ...]:
     measured = one.measured
-    held = " (run held)" if one.run.get("state") == "held" else ""
+    state, version = one.run.get("state"), one.run.get("version")
+    held = {"held": " (run held)", "trial": f" ({version} on trial)"}.get(str(state), "")
     figures = (measured.fit_rate, measured.fit_rate_plan, measured.answer_accuracy, measured.distinct)
     return (
         str(one.number) if one.number else "base",

@@ -13,6 +13,8 @@ from illume_plugin.types import Json, Task
 
 #: Width of the pictures. The embedded model sees fewer pixels, and its figures do not change from 240 to 720.
 PICTURE_PX = 240
+#: Ids of tasks that nobody opens lie above it, those of labelled ones below.
+UNJUDGED = 1_000_000
 
 
 class DrawnPictures(ImageStore):
@@ -51,6 +53,12 @@ def labelled_tasks(
     first = (iteration - 1) * tasks
     made = make_tasks(first + tasks, content_bits(["labelled", seed], 32), world=world)
     return dict(enumerate(made[first:], start=first + 1))
+
+
+def unjudged_tasks(seed: int, n: int, *, world: World = World.SHAPES) -> dict[int, WorldTask]:
+    """task id -> task that is in the project and that nobody ever opens; no iteration has one of these."""
+    made = make_tasks(n, content_bits(["unjudged", seed], 32), world=world)
+    return dict(enumerate(made, start=UNJUDGED + 1))
 
 
 def held_out_tasks(seed: int, n: int, *, world: World = World.SHAPES) -> list[WorldTask]:

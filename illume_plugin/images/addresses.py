@@ -23,6 +23,8 @@ LABEL_STUDIO_PATHS = ("/data/", "/storage-data/", "/tasks/", "/static/")
 SIGNED_SCHEMES = ("s3", "gs", "azure-blob")
 #: Among the allowed hosts: any host with a public address.
 ANY_PUBLIC_HOST = "*"
+#: Errors quote no more of an address, characters.
+_QUOTED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +67,25 @@ class Addresses:
             ImageError: the address is none, or may not be asked.
         """
         image = task.image.strip()
-        url = _parsed(image, image)
+        told = quotable(image)
+        url = _parsed(image, told)
         if url.scheme in SIGNED_SCHEMES:
-            return self._label_studio_visit(self._presign_url(task.task_id, image), image)
+            return self._label_studio_visit(self._presign_url(task.task_id, image), told)
         if url.scheme in ("http", "https") and url.host:
-            return self._visit(url, image)
+            return self._visit(url, told)
         if image.startswith("/") and not url.scheme and not url.host:
-            return self._label_studio_visit(self._relative_url(image), image)
+            return self._label_studio_visit(self._relative_url(image), told)
         raise ImageError(
-            f"The picture's address {image[:200]!r} is refused.",
+            f"The picture's address {told!r} is refused.",
             why="Only paths of Label Studio and http, https, s3, gs and azure-blob addresses are accepted.",
             todo="Upload the picture to Label Studio, or import the task with such an address.",
         )
 
     def redirected(self, visit: Visit, location: str, image: str) -> Visit:
         """The request that a redirect asks for, judged like a new address.
+
+        Args:
+            image: the picture as errors name it (`quotable`).
 
         Where Label Studio itself redirects (a signed address of its storage), any public host will do.
 
@@ -142,11 +148,28 @@ class Addresses:
         return httpx.URL(f"{self._base(image)}/tasks/{task_id}/presign/", params={"fileuri": uri})
 
 
+def quotable(address: str) -> str:
+    """An address as errors name it: without user and password, and without what may be a signature.
+
+    The query of a path of Label Studio stays: it names the file.
+    """
+    scheme, found, rest = address.partition("://")
+    if found:
+        authority, slash, path = rest.partition("?")[0].partition("/")
+        address = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return address if len(address) <= _QUOTED else f"{address[:_QUOTED]}..."
+
+
 def _parsed(address: str, image: str) -> httpx.URL:
     try:
         return httpx.URL(address)
-    except httpx.InvalidURL as error:
-        raise ImageError(f"{image[:200]!r} does not lead to a picture: {error}.") from error
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ImageError(f"{image!r} does not lead to a picture: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why an address is none. Of letters that cannot be sent Python would repeat the whole address."""
+    return "it holds letters that cannot be sent" if isinstance(error, UnicodeError) else str(error)
 
 
 def _origin(url: httpx.URL) -> str:

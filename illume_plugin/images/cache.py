@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from illume_plugin.fault_points import point
+
 #: A file that was used so recently stays, however full the folder: whoever asked for it may be about to
 #: open it. Seconds.
 IN_USE_S = 900.0
@@ -86,7 +88,9 @@ class FileCache:
     def keep(self, draft: Path, name: str) -> Path:
         """Give a draft its name, in place of what had it; older files make room."""
         size = draft.stat().st_size
+        point("picture.before_rename")
         kept = draft.replace(self._root / name)
+        point("picture.after_rename")
         with self._counting:
             self._added += size
             look = self._added > self._max_bytes * _SLACK

@@ -15,7 +15,7 @@ import httpx
 from PIL import Image
 
 from illume_plugin.errors import ImageError
-from illume_plugin.images.addresses import Addresses, Visit
+from illume_plugin.images.addresses import Addresses, Visit, quotable
 from illume_plugin.images.cache import FileCache
 from illume_plugin.images.opening import FORMATS, MAX_PIXELS, must_be_bearable, open_picture, reading
 from illume_plugin.types import Task
@@ -83,24 +83,25 @@ class ImageStore:
         kept = self._cache.find(name)
         if kept is not None and self._is_kept(kept):
             return kept
-        visit = self._addresses.first(task)
+        visit, told = self._addresses.first(task), quotable(task.image.strip())
         try:
             with self._cache.draft() as draft:
                 with draft.open("wb") as file:
-                    for chunk in self._download(visit, task.image):
+                    for chunk in self._download(visit, told):
                         file.write(chunk)
                 # In full, as it will be seen: a header alone says nothing of a file that was cut short.
-                open_picture(draft, name=task.image, max_pixels=self._max_pixels)
+                open_picture(draft, name=told, max_pixels=self._max_pixels)
                 return self._cache.keep(draft, name)
         except OSError as error:
             raise ImageError(
-                f"The picture {task.image!r} cannot be kept: {error.strerror or error}.",
+                f"The picture {told!r} cannot be kept: {error.strerror or error}.",
                 todo="See that the data folder has room and may be written to.",
             ) from error
 
     def _name(self, image: str) -> str:
         """File name of an address: its hash, together with the server that gives a path its meaning."""
-        return hashlib.sha256(f"{self._addresses.label_studio}\n{image}".encode()).hexdigest()
+        named = f"{self._addresses.label_studio}\n{image}"
+        return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
 
     def _is_kept(self, kept: Path) -> bool:
         """Whether the header of the file still reads; pixels were decoded when it came."""

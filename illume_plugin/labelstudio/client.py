@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from illume_plugin.errors import LabelStudioError
+from illume_plugin.labelstudio import server_facts
 from illume_plugin.labelstudio.failures import DoorClient
 from illume_plugin.labelstudio.pages import Page, ProjectNow, Where, read_page, read_project
+from illume_plugin.labelstudio.push_costs import PushCosts
 from illume_plugin.labelstudio.records import (
     BackendInfo,
     LocalStorageInfo,
@@ -40,8 +43,6 @@ if TYPE_CHECKING:
 BULK_TIMEOUT_S = 900.0
 #: Connecting and training make Label Studio call us back, with its own limits of up to 100 s.
 CALLBACK_TIMEOUT_S = 120.0
-#: Up to so many predictions go one by one (0.1 s each); a bulk request may cost minutes whatever its size.
-HANDFUL = 10
 
 
 class LabelStudio:
@@ -63,6 +64,7 @@ class LabelStudio:
         self._http.auth = TokenAuth(self._tokens)
         self._sdk_lock = threading.Lock()
         self._made_sdk: Sdk | None = None
+        self._push_costs = PushCosts()
 
     def close(self) -> None:
         """Close the connections."""
@@ -87,6 +89,18 @@ class LabelStudio:
     def version(self) -> str:
         """Label Studio's version, such as "1.23.2"."""
         return text(self._sdk.versions.get().release)
+
+    def greeting(self) -> server_facts.Greeting:
+        """Its version and clock, asked without the token."""
+        return server_facts.greet(self._http)
+
+    def flags(self) -> dict[str, bool]:
+        """Its feature flags, on or off; empty where it does not tell."""
+        return server_facts.flags(self._http, self.auth_headers())
+
+    def judgement(self, url: str) -> server_facts.Judgement:
+        """Whether it would call a backend at this address and its webhook; nothing is made."""
+        return server_facts.judge(self._http, url)
 
     def current_user(self) -> UserInfo:
         """The user our token belongs to."""
@@ -189,16 +203,21 @@ class LabelStudio:
     def push_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Json]]) -> int:
         """Store predictions (each with task, result, score, model_version); returns how many.
 
-        A handful goes one by one, more in one bulk request: Label Studio recounts the whole project
-        at each bulk request. Repeating a push stores duplicates.
+        One by one or in one bulk request, whichever was cheaper in this project before: Label Studio may
+        recount the whole project at each bulk request. Repeating a push stores duplicates.
 
         Raises:
             LabelStudioError: also when Label Studio says that it stored fewer than were sent.
         """
         if not predictions:
             return 0
-        push = self._push_each if len(predictions) <= HANDFUL else self._push_bulk
-        stored = push(project_id, predictions)
+        number_sent, began = len(predictions), time.monotonic()
+        if self._push_costs.one_by_one(project_id, number_sent):
+            stored = self._push_each(project_id, predictions)
+            self._push_costs.note_each(number_sent, time.monotonic() - began)
+        else:
+            stored = self._push_bulk(project_id, predictions)
+            self._push_costs.note_bulk(project_id, number_sent, time.monotonic() - began)
         if stored != len(predictions):
             raise LabelStudioError(
                 f"Label Studio stored {stored} of the {len(predictions)} predictions "

@@ -10,6 +10,7 @@ from illume_plugin.preferences.observations import (
     TaskSeen,
     TrainingRequested,
     observe,
+    observe_kept,
     read_annotation,
     read_task_seen,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "fold",
     "newer",
     "observe",
+    "observe_kept",
     "preferences_of",
     "read_annotation",
     "read_task_now",

@@ -9,10 +9,7 @@ from datetime import UTC, datetime
 
 from illume_plugin.errors import BadRequestError
 from illume_plugin.preferences.secrets import strip_secrets
-from illume_plugin.types import Annotation, Json
-
-#: The largest id that SQLite and PostgreSQL can hold.
-_MAX_ID = 2**63 - 1
+from illume_plugin.types import MAX_ID, Annotation, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,15 @@ def observe(body: Mapping[str, Json]) -> list[Observation]:
     Raises:
         BadRequestError: the body is not what Label Studio sends for its action.
     """
-    body = strip_secrets(body)
+    return observe_kept(strip_secrets(body))
+
+
+def observe_kept(body: Mapping[str, Json]) -> list[Observation]:
+    """As `observe`, for a body that has been through `strip_secrets`, such as one from the store.
+
+    Raises:
+        BadRequestError: as `observe`.
+    """
     action = body.get("action")
     if not isinstance(action, str):
         raise _malformed("action", action, "the name of an action")
@@ -199,12 +204,12 @@ def _id(value: Json, name: str) -> int:
 
 def _id_or_none(value: Json) -> int | None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return int(value) if whole and 0 < value <= _MAX_ID else None
+    return int(value) if whole and 0 < value <= MAX_ID else None
 
 
 def _seconds_or_none(value: Json) -> float | None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and 0 <= value < math.inf and value <= _MAX_ID else None
+    return float(value) if number and 0 <= value < math.inf and value <= MAX_ID else None
 
 
 def _utc(value: Json, name: str) -> str:

@@ -47,14 +47,15 @@ def _object(value: Mapping[str, Json], parent: str, depth: int) -> dict[str, Jso
 def _copy(value: Json, parent: str, depth: int) -> Json:
     if depth > MAX_DEPTH:
         raise BadRequestError(f"The body nests more than {MAX_DEPTH} levels deep.")
-    if isinstance(value, Mapping):
-        return _object(value, parent, depth)
-    if isinstance(value, list | tuple):
-        return [_copy(item, parent, depth + 1) for item in value]
+    # Every event passes here: what is there most comes first, and abstract classes, slow to ask, last.
     if isinstance(value, str):
         return storable(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     if value is None or isinstance(value, int):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_copy(item, parent, depth + 1) for item in value]
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - in this order
+        return _object(value, parent, depth)
     raise BadRequestError(f"The body holds something that is not JSON ({type(value).__name__}).")

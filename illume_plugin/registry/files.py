@@ -18,7 +18,11 @@ META_FILE = "meta.json"
 #: The files of a version besides meta.json; no other is published, above all no pickle.
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
-_VERSION = re.compile(r"v[0-9]{4,}")
+#: Folder of a project's evaluation documents, beside its versions.
+EVALUATIONS = "evaluations"
+
+_VERSION = re.compile(r"v[0-9]{4,9}")
+_DOCUMENT = re.compile(r"v[0-9]{4,}-[0-9a-f]{1,64}\.json")
 
 
 def is_version(name: str) -> bool:
@@ -35,6 +39,22 @@ def checked_version(version: str) -> str:
     if not is_version(version):
         raise ModelError(f"{version!r} is not an adapter version.", why="Versions are v0001, v0002, ...")
     return version
+
+
+def is_document(name: str) -> bool:
+    """Whether a name is one of an evaluation document: its version, and the hash of what it is of."""
+    return _DOCUMENT.fullmatch(name) is not None
+
+
+def checked_document(name: str) -> str:
+    """`name` itself where it is one of a document, so that it can never name a path outside its project.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not is_document(name):
+        raise ModelError(f"{name!r} is not the name of an evaluation.", why="They are v0001-3f2a91c0.json.")
+    return name
 
 
 def number_of(version: str) -> int:

@@ -4,6 +4,7 @@
                           adapter_config.json
                           meta.json                  what AdapterMeta holds, with the hash of every file
                     removed/v0002.json               the meta.json of a version whose weights were removed
+                    evaluations/v0001-3f2a91c0.json  evaluations, which may be made again
 
 A folder called v0001 is complete or not there. Versions are never changed, and no number is given twice.
 """
@@ -20,12 +21,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from illume_plugin.errors import UnavailableError
+from illume_plugin.fault_points import point
 from illume_plugin.registry.files import (
+    EVALUATIONS,
     META_FILE,
     check_folder,
     copy_adapter,
     damaged,
     from_json,
+    is_document,
     is_version,
     missing,
     next_version,
@@ -98,17 +102,25 @@ class FolderStore:
     def remove(self, project_id: int, version: str) -> None:
         """Keep meta.json first; then the folder goes by one rename."""
         folder, project = self._folder(project_id, version), self._project(project_id)
-        kept = project / _REMOVED / f"{version}.json"
-        kept.parent.mkdir(exist_ok=True)
-        draft = kept.with_name(f".{version}.{uuid.uuid4().hex}")
-        shutil.copyfile(folder / META_FILE, draft)
-        sync(draft)
-        draft.replace(kept)
-        sync(kept.parent)
+        _write(project / _REMOVED / f"{version}.json", (folder / META_FILE).read_bytes())
         gone = project / f"{_STAGING}{uuid.uuid4().hex}"
         folder.rename(gone)  # the version is there with all its files, or not at all
         sync(project)
         shutil.rmtree(gone)
+
+    def write_document(self, project_id: int, name: str, text: bytes) -> None:
+        """See `VersionStore`."""
+        _write(self._project(project_id) / EVALUATIONS / name, text)
+
+    def document(self, project_id: int, name: str) -> bytes | None:
+        """See `VersionStore`."""
+        path = self._project(project_id) / EVALUATIONS / name
+        return path.read_bytes() if path.is_file() else None
+
+    def document_names(self, project_id: int) -> list[str]:
+        """See `VersionStore`."""
+        found = (self._project(project_id) / EVALUATIONS).glob("v*.json")
+        return [path.name for path in found if is_document(path.name)]
 
     def sweep(self, older_than_s: float) -> int:
         """Remove folders that were being published or removed."""
@@ -144,6 +156,7 @@ class FolderStore:
             sync(staging / META_FILE)
             sync(staging)
             try:
+                point("publish.before_rename")
                 # A folder replaces an empty one only, and a published one never is.
                 staging.rename(project / meta.version)
             except OSError as error:
@@ -152,6 +165,7 @@ class FolderStore:
                 taken = [meta.version]
                 continue
             sync(project)
+            point("publish.after_rename")
             return meta
 
     def _project(self, project_id: int) -> Path:
@@ -163,6 +177,16 @@ class FolderStore:
             known, removed = self.names(project_id), self.removed_names(project_id)
             raise missing(project_id, version, known=known, removed=removed)
         return path
+
+
+def _write(path: Path, text: bytes) -> None:
+    """Write a file beside the versions, all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft.write_bytes(text)
+    sync(draft)
+    draft.replace(path)
+    sync(path.parent)
 
 
 def _read(path: Path, version: str) -> bytes:

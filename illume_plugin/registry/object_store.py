@@ -5,6 +5,7 @@
                              adapter_config.json
                              meta.json                    written last: without it there is no version
                        removed/v0002.json
+                       evaluations/v0001-3f2a91c0.json
 
 Beside the claims the names are those of a folder (`folder_store`), so one can be copied to the other.
 Publishing takes a number by making its claim, which of several publishers only one can; then come the files,
@@ -29,12 +30,14 @@ from illume_plugin.errors import UnavailableError
 from illume_plugin.registry.cache import AdapterCache
 from illume_plugin.registry.files import (
     ADAPTER_FILES,
+    EVALUATIONS,
     META_FILE,
     check_folder,
     check_names,
     copy_adapter,
     damaged,
     from_json,
+    is_document,
     is_version,
     missing,
     next_version,
@@ -148,6 +151,19 @@ class ObjectStore:
         files = self._shelf(project_id).files.get(version, ())
         self._objects.delete(_name(project_id, version, name) for name in files)
         self._cache.drop(project_id, version)
+
+    def write_document(self, project_id: int, name: str, text: bytes) -> None:
+        """See `VersionStore`."""
+        self._objects.write(_name(project_id, EVALUATIONS, name), text)
+
+    def document(self, project_id: int, name: str) -> bytes | None:
+        """See `VersionStore`."""
+        return self._objects.read(_name(project_id, EVALUATIONS, name))
+
+    def document_names(self, project_id: int) -> list[str]:
+        """See `VersionStore`."""
+        found = self._objects.sizes(_name(project_id, EVALUATIONS))
+        return [name for path in found if is_document(name := path.rpartition("/")[2])]
 
     def sweep(self, older_than_s: float) -> int:
         """Remove files of versions that never came to be or are removed, and leftovers on this machine."""

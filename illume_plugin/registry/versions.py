@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from illume_plugin.errors import ModelError, NotFoundError
-from illume_plugin.registry.files import check_staged, checked_version, from_json, in_order, to_json
+from illume_plugin.registry.files import (
+    check_staged,
+    checked_document,
+    checked_version,
+    from_json,
+    in_order,
+    to_json,
+)
 from illume_plugin.types import BASE_VERSION, AdapterMeta
 
 _log = logging.getLogger(__name__)
@@ -61,6 +68,15 @@ class VersionStore(Protocol):
 
     def remove(self, project_id: int, version: str) -> None:
         """Remove the files and keep meta.json."""
+
+    def write_document(self, project_id: int, name: str, text: bytes) -> None:
+        """Keep an evaluation document, in place of one of that name; nobody sees half of it."""
+
+    def document(self, project_id: int, name: str) -> bytes | None:
+        """An evaluation document; None where there is none."""
+
+    def document_names(self, project_id: int) -> list[str]:
+        """The evaluation documents that are there, in any order."""
 
     def sweep(self, older_than_s: float) -> int:
         """Remove what dead processes left behind; returns how many leftovers."""
@@ -201,6 +217,32 @@ class Registry:
         """
         self.meta(project_id, version)
         self.store.remove(int(project_id), version)
+
+    def write_document(self, project_id: int, name: str, text: bytes) -> None:
+        """Keep an evaluation document beside the versions, in place of an earlier one of that name.
+
+        Raises:
+            ModelError: the name is none of a document.
+            UnavailableError: the store does not answer, or does not take it.
+        """
+        self.store.write_document(int(project_id), checked_document(name), text)
+
+    def document(self, project_id: int, name: str) -> bytes | None:
+        """An evaluation document; None where there is none.
+
+        Raises:
+            ModelError: the name is none of a document.
+            UnavailableError: the store does not answer.
+        """
+        return self.store.document(int(project_id), checked_document(name))
+
+    def document_names(self, project_id: int) -> list[str]:
+        """The names of a project's evaluation documents, in order.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        return sorted(self.store.document_names(int(project_id)))
 
     def sweep(self, *, older_than_s: float = 3600.0) -> int:
         """Remove what publishing and removing left behind when their process died; returns how much.

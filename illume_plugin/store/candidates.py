@@ -4,7 +4,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from illume_plugin.store.dialect import alone, insert_or_ignore, insert_or_replace
 from illume_plugin.store.tables import annotations, candidate_sets, sampling_problems, tasks
@@ -13,6 +25,18 @@ from illume_plugin.types import Blind, Candidate, CandidateSet, Searched, Side
 #: Wait before sampling a task again that could not be sampled, seconds; doubled each time.
 FIRST_RETRY_S = 30.0
 LONGEST_RETRY_S = 3600.0
+
+#: The sets of some tasks, and those of them that Label Studio has not been given. Every /predict call asks
+#: for them: statements that are made once take half the time. Values: `_those`.
+_THOSE = and_(
+    candidate_sets.c.project_id == bindparam("of_project"),
+    candidate_sets.c.version == bindparam("of_version"),
+    candidate_sets.c.plan == bindparam("of_plan"),
+    candidate_sets.c.task_id.in_(bindparam("of_tasks", expanding=True)),
+)
+_NOT_GIVEN = and_(_THOSE, candidate_sets.c.pushed_at.is_(None))
+_SETS = select(candidate_sets).where(_THOSE)
+_ANY_NOT_GIVEN = select(exists().where(_NOT_GIVEN))
 
 
 def put(conn: Connection, candidate_set: CandidateSet, *, now: float) -> CandidateSet:
@@ -46,12 +70,19 @@ def get(
     """task id -> candidate set, for those of `task_ids` that have one."""
     found: dict[int, CandidateSet] = {}
     for some in _slices(list(task_ids)):
-        query = (
-            select(candidate_sets)
-            .filter_by(project_id=project_id, version=version, plan=plan)
-            .where(candidate_sets.c.task_id.in_(some))
-        )
-        found |= {row.task_id: _read(row) for row in conn.execute(query)}
+        rows = conn.execute(_SETS, _those(project_id, some, version, plan))
+        found |= {row.task_id: _read(row) for row in rows}
+    return found
+
+
+def of_tasks(conn: Connection, project_id: int, task_ids: Sequence[int]) -> dict[int, list[CandidateSet]]:
+    """task id -> all its candidate sets, oldest first, for each of the (few) `task_ids`."""
+    found: dict[int, list[CandidateSet]] = {task_id: [] for task_id in task_ids}
+    key = (candidate_sets.c.created_at, candidate_sets.c.version, candidate_sets.c.plan)
+    for some in _slices(list(task_ids)):
+        query = select(candidate_sets).filter_by(project_id=project_id).order_by(*key)
+        for row in conn.execute(query.where(candidate_sets.c.task_id.in_(some))):
+            found[row.task_id].append(_read(row))
     return found
 
 
@@ -71,12 +102,7 @@ def waiting(
 
     Tasks that could not be sampled wait until their time to be tried again has come.
     """
-    sampled = exists().where(
-        candidate_sets.c.project_id == tasks.c.project_id,
-        candidate_sets.c.task_id == tasks.c.task_id,
-        candidate_sets.c.version == version,
-        candidate_sets.c.plan == plan,
-    )
+    sampled = _sampled(version, plan)
     blocked = exists().where(
         sampling_problems.c.project_id == tasks.c.project_id,
         sampling_problems.c.task_id == tasks.c.task_id,
@@ -91,6 +117,22 @@ def waiting(
         .limit(limit)
     )
     return {row.task_id: row.data for row in conn.execute(query)}
+
+
+def count_unready(conn: Connection, project_id: int, *, version: str, plan: str) -> int:
+    """How many tasks nobody has judged that lack candidates of the version, for whatever reason."""
+    query = select(func.count()).select_from(tasks).filter_by(project_id=project_id, deleted=False)
+    return int(conn.execute(query.where(~_sampled(version, plan), ~_judged(tasks))).scalar_one())
+
+
+def _sampled(version: str, plan: str) -> ColumnElement[bool]:
+    """Whether a row of the tasks has candidates."""
+    return exists().where(
+        candidate_sets.c.project_id == tasks.c.project_id,
+        candidate_sets.c.task_id == tasks.c.task_id,
+        candidate_sets.c.version == version,
+        candidate_sets.c.plan == plan,
+    )
 
 
 def _judged(table: Table) -> ColumnElement[bool]:
@@ -126,15 +168,16 @@ def mark_pushed(
     """Note that Label Studio has these sets (by our push or as the answer to a /predict call)."""
     _alone_with(conn, project_id)
     for some in _slices(list(task_ids)):
-        statement = update(candidate_sets).where(_not_given(project_id, some, version, plan))
-        conn.execute(statement.values(pushed_at=now))
+        statement = update(candidate_sets).where(_NOT_GIVEN).values(pushed_at=now)
+        conn.execute(statement, _those(project_id, some, version, plan))
 
 
 def unmark_overtaken(conn: Connection, project_id: int, *, version: str) -> int:
     """Forget that Label Studio has sets which another set of the same task and version followed; how many.
 
     It shows the newest prediction of a version: what was pushed before is to be pushed again when it is
-    wanted again, as at the beginning and at the end of a trial. Judged tasks stay as they are.
+    wanted again, as at the beginning and at the end of a trial. A set that was made later and is not noted as
+    pushed may be under way, or have been pushed by a process that died then. Judged tasks stay as they are.
     """
     _alone_with(conn, project_id)
     later = candidate_sets.alias("later")
@@ -142,7 +185,7 @@ def unmark_overtaken(conn: Connection, project_id: int, *, version: str) -> int:
         later.c.project_id == candidate_sets.c.project_id,
         later.c.task_id == candidate_sets.c.task_id,
         later.c.version == candidate_sets.c.version,
-        later.c.pushed_at > candidate_sets.c.pushed_at,
+        func.coalesce(later.c.pushed_at, later.c.created_at) > candidate_sets.c.pushed_at,
     )
     statement = update(candidate_sets).filter_by(project_id=project_id, version=version)
     unjudged = ~_judged(candidate_sets)
@@ -152,19 +195,13 @@ def unmark_overtaken(conn: Connection, project_id: int, *, version: str) -> int:
 def all_given(conn: Connection, project_id: int, task_ids: Iterable[int], *, version: str, plan: str) -> bool:
     """Whether Label Studio has all of these sets, as far as we know."""
     return not any(
-        conn.execute(select(exists().where(_not_given(project_id, some, version, plan)))).scalar_one()
+        conn.execute(_ANY_NOT_GIVEN, _those(project_id, some, version, plan)).scalar_one()
         for some in _slices(list(task_ids))
     )
 
 
-def _not_given(project_id: int, task_ids: list[int], version: str, plan: str) -> ColumnElement[bool]:
-    return and_(
-        candidate_sets.c.project_id == project_id,
-        candidate_sets.c.version == version,
-        candidate_sets.c.plan == plan,
-        candidate_sets.c.task_id.in_(task_ids),
-        candidate_sets.c.pushed_at.is_(None),
-    )
+def _those(project_id: int, task_ids: list[int], version: str, plan: str) -> dict[str, Any]:
+    return {"of_project": project_id, "of_tasks": task_ids, "of_version": version, "of_plan": plan}
 
 
 def _slices(ids: list[int]) -> Iterator[list[int]]:

@@ -25,6 +25,10 @@ _DAMAGED = ("malformed", "not a database")
 _SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
+class NewerSchemaError(SettingsError):
+    """A newer program than this one has changed the schema."""
+
+
 class Store:
     """The database behind everything. Verbs live in the sibling modules and take a connection:
 
@@ -72,7 +76,7 @@ class Store:
             to: an older version, for tests of the way from there.
 
         Raises:
-            SettingsError: a newer program than this one has changed the schema.
+            NewerSchemaError: a newer program than this one has changed the schema.
         """
         config = Config()
         config.set_main_option("script_location", str(files("illume_plugin.store") / "migrations"))
@@ -91,7 +95,7 @@ def _refuse_newer(conn: Connection, config: Config) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     for found in MigrationContext.configure(conn).get_current_heads():
         if found not in known:
-            raise SettingsError(
+            raise NewerSchemaError(
                 f"The database has schema {found}, which this program does not know.",
                 why="A newer version of it has been here.",
                 todo="Install that version again, or restore a backup from before: illume restore FILE",

@@ -101,8 +101,11 @@ def _prepare_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get("illume_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        if connection.get_execution_options().get("illume_write", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            # It takes no lock, so there is nothing in it that could fail and would need SQLAlchemy's words.
+            connection.connection.cursor().execute("BEGIN")
 
 
 def _prepare_postgresql(engine: Engine) -> None:

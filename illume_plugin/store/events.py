@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -35,17 +35,36 @@ def append(conn: Connection, body: Mapping[str, Any], *, now: float) -> bool:
     Returns:
         False when exactly this event is here already.
     """
+    return append_rows(conn, [row(body, now=now)])[0]
+
+
+def row(body: Mapping[str, Any], *, now: float) -> dict[str, Any]:
+    """One event as `append_rows` takes it. `body` must already be free of secrets."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    result = conn.execute(
-        insert_or_ignore(conn, events).values(
-            digest=hashlib.sha256(text.encode()).hexdigest(),
-            action=str(body.get("action"))[:64],
-            project_id=_project_of(body),
-            body=body,
-            received_at=now,
-        )
-    )
-    return bool(result.rowcount)
+    return {
+        "digest": hashlib.sha256(text.encode()).hexdigest(),
+        "action": str(body.get("action"))[:64],
+        "project_id": _project_of(body),
+        "body": body,
+        "received_at": now,
+    }
+
+
+def append_rows(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Keep several events for ever, with one statement.
+
+    Returns:
+        For each, False when exactly this event is here already, or stands before it.
+    """
+    statement = insert_or_ignore(conn, events).returning(events.c.digest)
+    # in one order everywhere: two processes that are given the same events must not wait for each other
+    ordered = sorted((dict(one) for one in rows), key=lambda one: str(one["digest"]))
+    kept = set(conn.execute(statement, ordered).scalars())
+    news = []
+    for one in rows:
+        news.append(one["digest"] in kept)
+        kept.discard(one["digest"])
+    return news
 
 
 def _project_of(body: Mapping[str, Any]) -> int | None:

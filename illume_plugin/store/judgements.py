@@ -5,7 +5,7 @@ wins, deletion is for ever. So any order and any repetition of events ends in th
 stands what Label Studio shows when it is asked (`sure`): it is the truth, events are hints.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -19,6 +19,10 @@ from illume_plugin.store.tables import annotations, preferences, tasks
 from illume_plugin.types import Annotation, Origin, Preference, Verdict
 
 _LONGEST_VERSION = 64
+#: Rows fetched at a time where all are gone through.
+_AT_A_TIME = 2000
+_FIELDS = tuple(each.name for each in fields(Preference))
+_VERDICT, _ORIGIN = _FIELDS.index("verdict"), _FIELDS.index("origin")
 
 
 def put(conn: Connection, annotation: Annotation, *, now: float, sure: bool = False) -> bool:
@@ -124,13 +128,24 @@ def preferences_in(conn: Connection, project_id: int, *, after: int = 0) -> list
     Args:
         after: only those of annotations with a greater id.
     """
-    rows = conn.execute(
-        select(preferences)
+    return list(each_preference(conn, project_id, after=after))
+
+
+def each_preference(conn: Connection, project_id: int, *, after: int = 0) -> Iterator[Preference]:
+    """As `preferences_in`, one after the other; to be gone through within the transaction."""
+    c = preferences.c
+    query = (
+        select(*(c[name] for name in _FIELDS))
         .filter_by(project_id=project_id)
-        .where(preferences.c.annotation_id > after)
-        .order_by(preferences.c.annotation_id, preferences.c.position, preferences.c.preference_id)
+        .where(c.annotation_id > after)
+        .order_by(c.annotation_id, c.position, c.preference_id)
+        .execution_options(yield_per=_AT_A_TIME)
     )
-    return [_read(row) for row in rows]
+    last: Sequence[Any] = ()
+    for row in conn.execute(query):
+        # what a row has in common with the one before is one object: a million of them take half the memory
+        last = [old if old == new else new for old, new in zip(last or row, row, strict=True)]
+        yield _preference(last)
 
 
 def preferences_of_annotations(
@@ -167,8 +182,14 @@ def digests(conn: Connection, project_id: int) -> dict[int, str]:
 
 
 def _read(row: Row[tuple[object, ...]]) -> Preference:
-    held = {each.name: row._mapping[each.name] for each in fields(Preference)}
-    return Preference(**{**held, "verdict": Verdict(held["verdict"]), "origin": Origin(held["origin"])})
+    return _preference([row._mapping[name] for name in _FIELDS])
+
+
+def _preference(values: Sequence[Any]) -> Preference:
+    """A preference of the values of its fields, in their order."""
+    held = list(values)
+    held[_VERDICT], held[_ORIGIN] = Verdict(held[_VERDICT]), Origin(held[_ORIGIN])
+    return Preference(*held)
 
 
 def count_preferences(conn: Connection, project_id: int, *, since: float = 0.0) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, select, update
 
 from illume_plugin.errors import NotFoundError
 from illume_plugin.identity import content_hash
@@ -58,8 +58,8 @@ def get(conn: Connection, project_id: int, *, lock: bool = False) -> Project:
     Raises:
         NotFoundError: the project was never connected.
     """
-    query = _known().where(projects.c.project_id == project_id)
-    row = conn.execute(query.with_for_update(of=projects) if lock else query).one_or_none()
+    query = _ONE.with_for_update(of=projects) if lock else _ONE
+    row = conn.execute(query, {"project_id": project_id}).one_or_none()
     if row is None:
         raise NotFoundError(
             f"Project {project_id} is not connected.",
@@ -86,6 +86,10 @@ def _known() -> Select[Any]:
     """Projects, each with the version on trial in it."""
     on_trial = and_(trials.c.project_id == projects.c.project_id, trials.c.ended_at.is_(None))
     return select(projects, trials.c.challenger).outerjoin(trials, on_trial)
+
+
+#: Every call asks for its project: a statement that is made once takes half the time.
+_ONE = _known().where(projects.c.project_id == bindparam("project_id"))
 
 
 def _read(row: Row[Any]) -> Project:

@@ -110,10 +110,12 @@ def open_trial(conn: Connection, project_id: int) -> Trial | None:
     return None if row is None else _read(row)
 
 
-def newest(conn: Connection, project_id: int) -> Trial | None:
-    """The trial of a project that began last, open or not."""
-    query = select(trials).filter_by(project_id=project_id).order_by(trials.c.trial_id.desc()).limit(1)
-    row = conn.execute(query).one_or_none()
+def newest(conn: Connection, project_id: int, *, challenger: str | None = None) -> Trial | None:
+    """The trial of a project (of one version, where it is given) that began last, open or not."""
+    query = select(trials).filter_by(project_id=project_id)
+    if challenger is not None:
+        query = query.filter_by(challenger=challenger)
+    row = conn.execute(query.order_by(trials.c.trial_id.desc()).limit(1)).one_or_none()
     return None if row is None else _read(row)
 
 

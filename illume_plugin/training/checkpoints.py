@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from illume_plugin.errors import RunError
+from illume_plugin.fault_points import point
 
 FACTS_FILE = "checkpoint.json"
 #: The Trainer reads it by this name.
@@ -136,8 +137,10 @@ class Checkpoints:
             for path in [*draft.iterdir(), draft]:
                 _sync(path)
             shutil.rmtree(final, ignore_errors=True)  # of the same step: a run went on from an older one
+            point("checkpoint.before_rename")
             draft.rename(final)
             _sync(self._folder)
+            point("checkpoint.after_rename")
         except OSError as error:
             raise self._no_room(error) from error
         self._prune()

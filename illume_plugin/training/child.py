@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from illume_plugin.errors import IllumeError, RunStoppedError
+from illume_plugin.fault_points import point
 from illume_plugin.training.processes import is_first, own_device, peak_memory, stoppable
 from illume_plugin.training.progress import Progress
 from illume_plugin.training.spec import (
@@ -79,6 +80,7 @@ def run(run_dir: Path, progress: Progress) -> None:
         return
     peak = peak_memory()
     base.adapters.save(CHALLENGER, run_dir / ADAPTER_FOLDER)
+    point("child.adapter_saved")
     active, challenger = _evaluated(base, spec, progress)
     result = RunResult(
         active=active,
@@ -93,6 +95,7 @@ def run(run_dir: Path, progress: Progress) -> None:
         peak_memory=peak,
     )
     write_json(run_dir / RESULT_FILE, asdict(result))
+    point("child.result_written")
     progress.tell("done", result.steps, result.steps)
 
 

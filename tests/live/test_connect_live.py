@@ -1,4 +1,4 @@
-"""Connect, doctor and bad input against a real Label Studio; only the generator is a stand-in."""
+"""Connect and bad input against a real Label Studio; only the generator is a stand-in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import SELECT
 from PIL import Image
 
 from backend.connect import Connector
-from backend.doctor import Outcome, examine
+from backend.doctor import examine
 from backend.service import Service
 from backend.settings import SECRET_HEADER
 from illume_plugin.errors import LabelConfigError
@@ -45,10 +45,6 @@ def state(door: LabelStudio, project_id: int) -> Any:
     return project, project.label_config, door.backends(project_id), hooks
 
 
-def failures(service: Service) -> list[str]:
-    return [check.name for check in examine(service) if check.outcome is Outcome.FAILED]
-
-
 def test_an_existing_project_is_told_before_it_is_changed(served: Service, door: LabelStudio) -> None:
     project_id = door.create_project("an existing project", FOREIGN).project_id
     door.update_project(project_id, show_collab_predictions=False)
@@ -76,26 +72,6 @@ def test_an_existing_project_is_told_before_it_is_changed(served: Service, door:
 
     again = connect(served, door, project_id)
     assert not any("add" in line or "replace" in line or "give" in line for line in again), again
-
-
-def test_the_doctor_names_what_is_broken(served: Service, door: LabelStudio) -> None:
-    project_id = door.create_project("a patient", SELECT).project_id
-    connect(served, door, project_id)
-    name = f"project {project_id}"
-    assert failures(served) == []
-
-    (hook,) = door.webhooks(project_id)
-    door.update_webhook(hook.webhook_id, hook.url, headers={SECRET_HEADER: "old"})
-    assert failures(served) == [f"{name}: webhook"]
-    door.delete_webhook(hook.webhook_id)
-    assert failures(served) == [f"{name}: webhook"]
-    door.update_project(project_id, show_collab_predictions=False)
-    assert failures(served) == [f"{name}: prelabel", f"{name}: webhook"]
-    connect(served, door, project_id)
-    assert failures(served) == [], "connecting again mends it"
-    (backend,) = door.backends(project_id)
-    door.delete_backend(backend.backend_id)
-    assert f"{name}: backend" in failures(served)
 
 
 def picture(size: int) -> Image.Image:

@@ -21,7 +21,7 @@ from backend.demo.project import ensure_project
 from illume_plugin.errors import ImageError, LabelStudioError
 from illume_plugin.images import ImageStore
 from illume_plugin.labelstudio import LabelStudio, TokenRefusedError
-from illume_plugin.labelstudio.client import HANDFUL
+from illume_plugin.labelstudio.push_costs import HANDFUL
 from illume_plugin.types import Task
 from live.conftest import LiveLabelStudio, free_port
 

@@ -49,6 +49,8 @@ class ObjectiveSettings:
         negative_share: share of DPO's pairs, at most, whose rejected side is made to be wrong for tasks in no
             other pair: what the model says under the picture of another task (after POVID); 0: none, up to
             0.25.
+        self_reward: tasks that nobody has judged give DPO a pair each by their calibrated ranks (CSR), while
+            these agree with people on the tasks that they have judged.
         weigh_content: an accepted rationale counts in ILLUME's loss by what it owes to the picture, its i2c
             over the median, from 0.5 to 2 times (ours; see `content_weights`).
     """
@@ -66,6 +68,7 @@ class ObjectiveSettings:
     drop_critique: float = 0.2
     drop_condition: float = 0.1
     negative_share: float = 0.0
+    self_reward: bool = True
     weigh_content: bool = False
 
     def __post_init__(self) -> None:
@@ -157,8 +160,9 @@ class ObjectiveSettings:
                 yield f"{name} must be from 0 to 1, not {getattr(self, name)!r}."
         if not (_is_number(self.negative_share) and 0 <= self.negative_share <= MOST_NEGATIVES):
             yield f"negative_share must be from 0 to {MOST_NEGATIVES}, not {self.negative_share!r}."
-        if self.weigh_content not in (True, False):
-            yield f"weigh_content must be true or false, not {self.weigh_content!r}."
+        for name in ("self_reward", "weigh_content"):
+            if getattr(self, name) not in (True, False):
+                yield f"{name} must be true or false, not {getattr(self, name)!r}."
         whole = isinstance(self.pairs_needed, int) and not isinstance(self.pairs_needed, bool)
         if not (whole and self.pairs_needed > 0):
             yield f"pairs_needed must be a whole number above 0, not {self.pairs_needed!r}."

@@ -1,0 +1,1 @@
+"""The fault harness: kills anything, anywhere, and compares what is left with Label Studio's own export."""

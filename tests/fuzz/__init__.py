@@ -1,0 +1,1 @@
+"""Every endpoint under bad input: drawn, sent, judged. Results: docs/security-fuzz.md."""

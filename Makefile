@@ -115,8 +115,9 @@ results: .venv/.installed
 	  --arms loop,noise-10,noise-20,majority,agreement,no-signal
 	@$(BIN)/python benchmarks/quality.py --size small --json results/quality-objectives.json --seeds 0,1,2 \
 	  --arms only-illume,with-dpo,with-csr,without-csr,with-kto,with-dress,with-contrast,with-all
+	@$(BIN)/python benchmarks/dress_control.py --json results/dress.json
 	@$(BIN)/python benchmarks/quality_page.py results/quality.json results/quality-small.json \
-	  results/quality-objectives.json
+	  results/quality-objectives.json results/dress.json
 
 faults: install
 	@PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)

@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection
 
 from backend.data_folder import Using
 from backend.inbox import Inbox
@@ -39,6 +41,20 @@ log = logging.getLogger(__name__)
 
 #: /predict calls that may sample live or wait for it at once; more are told to come back.
 LIVE_CALLS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _AtHand:
+    """What the store has for a call of /predict.
+
+    Attributes:
+        sets: candidate sets by task, of the tasks that have one.
+        given: Label Studio has all of them, as far as we know.
+    """
+
+    project: Project
+    sets: Mapping[int, CandidateSet]
+    given: bool
 
 
 class Service:
@@ -157,41 +173,56 @@ class Service:
             TooLargeError: more tasks would have to be sampled than one call may.
         """
         data = _task_data(tasks)
-        project = self._project(project_id, label_config)
+        at_hand = self._at_hand(project_id, label_config, list(data))
+        project = at_hand.project
         config = self._parse(project.label_config)
         if context is not None:
             answer = answer_context(config, project.active_version, context)
             if answer is not None:
                 return [answer for _ in tasks]
-        found = self._candidates(project, data, gone)
+        found = self._candidates(at_hand, data, gone)
         items = {
             task_id: self._item(project, found.sets[task_id])
             if task_id in found.sets
             else _reason(project, task_id, found.problems[task_id])
             for task_id in data
         }
-        self._note_given(project, found.sets.values())
+        if not at_hand.given or len(found.sets) > len(at_hand.sets):
+            self._note_given(project, found.sets.values())
         return [items[task["id"]] for task in tasks]
 
-    def _project(self, project_id: int, label_config: str | None) -> Project:
-        """The project; a labelling configuration that is new is taken note of."""
+    def _at_hand(self, project_id: int, label_config: str | None, task_ids: Sequence[int]) -> _AtHand:
+        """What the store has for a call; a labelling configuration that is new is taken note of."""
         with self.store.read() as conn:
             known = projects.find(conn, project_id)
-        if known and (not label_config or label_config == known.label_config):
-            return known
+            if known and (not label_config or label_config == known.label_config):
+                return self._stored(conn, known, task_ids)
         if label_config:
             self.setup(project_id, label_config)
         with self.store.read() as conn:
-            return projects.get(conn, project_id)
+            return self._stored(conn, projects.get(conn, project_id), task_ids)
+
+    def _stored(self, conn: Connection, project: Project, task_ids: Sequence[int]) -> _AtHand:
+        sets: dict[int, CandidateSet] = {}
+        given = True
+        alone = replace(project, challenger=None)
+        for each in dict.fromkeys((alone, project)):  # during a trial its own sets come before the others
+            found, all_given = candidates.look_up(
+                conn,
+                project.project_id,
+                task_ids,
+                version=project.active_version,
+                plan=self.sampler.key(each),
+            )
+            sets, given = {**sets, **found}, given and all_given
+        return _AtHand(project, sets, given)
 
     def _candidates(
-        self, project: Project, data: Mapping[int, Mapping[str, Any]], gone: Callable[[], bool]
+        self, at_hand: _AtHand, data: Mapping[int, Mapping[str, Any]], gone: Callable[[], bool]
     ) -> Sampled:
         """What is there; the rest by the active version alone: nobody who waits waits for a trial too."""
-        stored = self.sampler.stored(project, list(data))
+        project, stored = at_hand.project, at_hand.sets
         alone = replace(project, challenger=None)
-        if project.challenger is not None:
-            stored = {**self.sampler.stored(alone, list(data)), **stored}
         missing = {task_id: fields for task_id, fields in data.items() if task_id not in stored}
         if not missing:
             return Sampled(stored, {})

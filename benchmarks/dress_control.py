@@ -5,10 +5,11 @@
     python benchmarks/dress_control.py --quick --json dress.json
 
 \b
-Q3_dress_control  fit rate under "helpful 4/4" less that under "helpful 1/4" (the control gap)
-Q3_dress_asked    the same under "helpful 4/4" less that of the plain prompt
+Q3_dress_control  fit rate under "helpful 4/4, yes" less that under "helpful 1/4, no" (the control gap)
+Q3_dress_stars    the same with the stars alone
+Q3_dress_asked    fit rate under "helpful 4/4, yes" less that of the plain prompt
 Q3_dress_refined  fit rate of second turns after a wish for a change of a rationale that did not fit, less
-                  that of drawing for the same tasks again, both under "helpful 4/4"
+                  that of drawing for the same tasks again, both under "helpful 4/4, yes"
 Q3_dress_wish     the same less that of second turns after another wish than the one that is right
 
 Everything is drawn at T = 0.7 with the same noise; the intervals are over held-out tasks, the range is over
@@ -32,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: threads tha
 import click
 import dress_work as work
 import torch
-from dress_work import BAD, GOOD, PLAIN, SAID, Posed
+from dress_work import BAD, BLAMED, GOOD, PLAIN, PRAISED, WISHES, Posed
 from seed_figures import over_seeds
 from setting import machine
 
@@ -49,12 +50,13 @@ Draws = Sequence[Sequence[str | None]]
 #: What is drawn for every held-out task: name -> condition, and whether the adapter is used.
 ARMS = {
     "base": (PLAIN, False),
-    "base, asked for the best": (GOOD, False),
     "plain": (PLAIN, True),
     "good": (GOOD, True),
     "bad": (BAD, True),
+    "praised": (PRAISED, True),
+    "blamed": (BLAMED, True),
 }
-WISHES = sorted({wish for _, wish in SAID.values()})
+ASKED = sorted(set(WISHES.values()))
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def measure(seed: int, size: Size) -> Found:
             arm: work.first_turns(base, tasks, condition, size.samples, work.ADAPTER if trained else None)
             for arm, (condition, trained) in ARMS.items()
         }
-        second = refined(base, tasks, drawn["plain"], drawn["good"], size.samples)
+        second = refined(base, tasks, drawn["plain"], drawn["praised"], size.samples)
     first = judge(tasks, drawn)
     took = time.perf_counter() - began
     rates = {arm: wilson(values) for arm, values in {**first, **second}.items()}
@@ -108,18 +110,18 @@ def measure(seed: int, size: Size) -> Found:
 
 
 def refined(
-    base: BaseModel, tasks: Sequence[Posed], plain: Draws, good: Draws, samples: int
+    base: BaseModel, tasks: Sequence[Posed], plain: Draws, praised: Draws, samples: int
 ) -> dict[str, list[float]]:
     """Fit rates of the tasks whose first plain rationale did not fit: drawn again, and after a wish."""
     unfit = [
         (task, first, again)
-        for task, (first, *_), again in zip(tasks, plain, good, strict=True)
+        for task, (first, *_), again in zip(tasks, plain, praised, strict=True)
         if first is not None and task.reason(first) is not Reason.OK
     ]
     posed = [task for task, _, _ in unfit]
     befores = [before for _, before, _ in unfit]
-    wishes = [SAID[task.reason(before)][1] for task, before, _ in unfit]
-    others = [WISHES[(WISHES.index(wish) + 1) % len(WISHES)] for wish in wishes]
+    wishes = [WISHES[task.reason(before)] for task, before, _ in unfit]
+    others = [ASKED[(ASKED.index(wish) + 1) % len(ASKED)] for wish in wishes]
     return judge(
         posed,
         {
@@ -160,8 +162,9 @@ def gaps(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[flo
         return bootstrap([a - b for a, b in zip(one, other, strict=True)])
 
     return {
-        "Q3_dress_control": gap(first["good"], first["bad"]),
-        "Q3_dress_asked": gap(first["good"], first["plain"]),
+        "Q3_dress_control": gap(first["praised"], first["blamed"]),
+        "Q3_dress_stars": gap(first["good"], first["bad"]),
+        "Q3_dress_asked": gap(first["praised"], first["plain"]),
         "Q3_dress_refined": gap(second["after the wish"], second["drawn again"]),
         "Q3_dress_wish": gap(second["after the wish"], second["after another wish"]),
     }
@@ -170,8 +173,9 @@ def gaps(first: Mapping[str, Sequence[float]], second: Mapping[str, Sequence[flo
 #: Less than a point is nothing that anybody would see.
 GOAL = 0.01
 WHAT = {
-    "Q3_dress_control": 'fit rate under "helpful 4/4" above that under "helpful 1/4"',
-    "Q3_dress_asked": 'fit rate under "helpful 4/4" above that of the plain prompt',
+    "Q3_dress_control": 'fit rate under "helpful 4/4, yes" above that under "helpful 1/4, no"',
+    "Q3_dress_stars": "the same with the stars alone",
+    "Q3_dress_asked": 'fit rate under "helpful 4/4, yes" above that of the plain prompt',
     "Q3_dress_refined": "fit rate after a wish above that of drawing again",
     "Q3_dress_wish": "fit rate after the right wish above that after another one",
 }

@@ -11,10 +11,11 @@ KEY = "dress"
 #: What is drawn, by its name in the JSON.
 ARMS = {
     "base": "base model",
-    "base, asked for the best": 'base model under "helpful 4/4"',
     "plain": "trained, nothing said",
     "good": 'trained, under "helpful 4/4"',
     "bad": 'trained, under "helpful 1/4"',
+    "praised": 'trained, under "helpful 4/4, yes"',
+    "blamed": 'trained, under "helpful 1/4, no"',
     "drawn again": "where the first did not fit: drawn again",
     "after the wish": "where the first did not fit: after the right wish",
     "after another wish": "where the first did not fit: after another wish",

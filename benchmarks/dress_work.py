@@ -1,8 +1,11 @@
 """What DRESS's control is measured on: feedback of simulated people, and draws under what is said of them.
 
 People read what the base model says of some tasks. They give 4 stars to what fits and 1 to what does not,
-say what is wrong with it, and ask for a change of it; what they were shown next is another candidate of the
-same task. The adapter is trained as any run is, with DRESS beside ILLUME's loss.
+say yes or no to it, and ask for a change of it; what they were shown next is another candidate of the same
+task. The adapter is trained as any run is, with DRESS beside ILLUME's loss.
+
+What people say are words of the picture world. The embedded model never read others, digits and most letters
+among them: their embeddings are as good as one vector (cosine 0.99), so it cannot tell 4 stars from 1.
 """
 
 from __future__ import annotations
@@ -33,15 +36,18 @@ ROWS = 120
 PLAN = SamplingPlan(max_new_tokens=60)
 #: Conditions that held-out tasks are drawn under.
 PLAIN, GOOD, BAD = Condition(), Condition(helpful=MAX_STARS), Condition(helpful=1)
+#: The same stars with what people say beside them.
+YES, NO = "yes", "no"
+PRAISED, BLAMED = replace(GOOD, critique=YES), replace(BAD, critique=NO)
 #: Unfit candidates of a task that people ask to change, at most.
 ASKED = 2
-#: What people say of an unfit candidate, and what they ask for in its place.
-SAID: Mapping[Reason, tuple[str, str]] = {
-    Reason.FALSE: ("not true", "say what is true"),
-    Reason.NO_SUPPORT: ("beside the point", "say what shows it"),
-    Reason.GENERIC: ("says nothing", "name what you see"),
-    Reason.MALFORMED: ("no sentence", "say it in a sentence"),
-    Reason.WRONG_ANSWER: ("not true", "say what is true"),
+#: What people ask for in place of an unfit candidate.
+WISHES: Mapping[Reason, str] = {
+    Reason.FALSE: "What can you see ?",
+    Reason.NO_SUPPORT: "What shows that ?",
+    Reason.GENERIC: "What is in the picture ?",
+    Reason.MALFORMED: "Why ?",
+    Reason.WRONG_ANSWER: "What can you see ?",
 }
 
 
@@ -100,7 +106,7 @@ def preferences(posed: Posed, texts: Sequence[str]) -> Iterator[Preference]:
         yield _said(posed, text, reasons[text])
     unfit = [text for text in texts if reasons[text] is not Reason.OK]
     for place, before in enumerate(unfit[:ASKED]):
-        wish = SAID[reasons[before]][1]
+        wish = WISHES[reasons[before]]
         for after in _next_ones(texts, reasons, unfit, place):
             yield replace(_said(posed, after, reasons[after]), turn=2, before=before, refinement=wish)
 
@@ -129,7 +135,7 @@ def _said(posed: Posed, text: str, reason: Reason) -> Preference:
         position=1,
         version=None,
         helpful=MAX_STARS if fits else 1,
-        critique="" if fits else SAID[reason][0],
+        critique=YES if fits else NO,
     )
 
 
@@ -168,7 +174,7 @@ def second_turns(
     base: BaseModel, tasks: Sequence[Posed], befores: Sequence[str], wishes: Sequence[str], samples: int
 ) -> list[list[str | None]]:
     """Draws for each task after `before` and the wish for a change, asked for the best."""
-    under = replace(base.prompts, said=condition_text(GOOD))
+    under = replace(base.prompts, said=condition_text(PRAISED))
     plan = _plan(samples)
     asked = [each.request.task for each in tasks]
     prompts = [

@@ -95,8 +95,8 @@ def _places(found: Mapping[str, Any]) -> list[str]:
 
 def _place(detail: Mapping[str, Any]) -> str:
     known = dict(detail)
-    if "amx" in detail:
-        known["amx"] = "AMX" if detail["amx"] else "no AMX"
+    if "dtype" in detail:  # something was multiplied
+        known["amx"] = "AMX" if detail.get("amx") else "no AMX"
     versions = dict(detail.get("versions", {}))
     versions |= {f"peer's {name}": number for name, number in detail.get("peer_versions", {}).items()}
     parts = [str(known[key]) for key in ("device", "vectors", "amx", "dtype", "date") if known.get(key)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 from backend_process import backend_process, free_port, python_process
 from figures import Figure, LeftOutError, figure, in_turns, quantile
 from http_load import Answer, Client, request, under_load
@@ -114,7 +116,7 @@ def measure(setting: ServiceSetting) -> dict[str, Figure]:
         ours = stack.enter_context(_ours(folder / "ours"))
         peer = stack.enter_context(_peer(folder / "peer"))
         others, own = in_turns(
-            lambda: storm(peer, seconds=PEER_SECONDS),
+            peer.storm,
             lambda: ours.storm(setting.seconds),
             setting.repeats,
         )
@@ -231,10 +233,32 @@ def _postgresql() -> Iterator[str]:
         yield server.create(migrated=False)
 
 
+@dataclass(frozen=True)
+class _Peer:
+    """The official app."""
+
+    port: int
+    process: psutil.Process
+
+    def storm(self) -> Window:
+        """A storm, and the end of the processes that it has started: they are no load of ours."""
+        window = storm(self.port, seconds=PEER_SECONDS)
+        while any(map(_runs, self.process.children())):
+            time.sleep(0.1)
+        return window
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
-def _peer(folder: Path) -> Iterator[int]:
+def _peer(folder: Path) -> Iterator[_Peer]:
     folder.mkdir()
     port = free_port()
     words = [str(Path(__file__).with_name("official_app.py")), str(port), str(THREADS), str(folder / "jobs")]
-    with python_process(words, port, folder / "peer.log", {}):
-        yield port
+    with python_process(words, port, folder / "peer.log", {}) as process:
+        yield _Peer(port, psutil.Process(process.pid))

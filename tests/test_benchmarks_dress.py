@@ -18,7 +18,7 @@ import dress_control  # noqa: E402
 import quality_page  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
 from dress_control import ARMS, Found, Size, figures, gaps, measure  # noqa: E402
-from dress_work import SAID, Posed, held_out, labelled, preferences  # noqa: E402
+from dress_work import BLAMED, PRAISED, WISHES, Posed, held_out, labelled, preferences  # noqa: E402
 
 from backend.simulate.world import DrawnPictures  # noqa: E402
 from illume_plugin.embedded import Reason, rationales  # noqa: E402
@@ -42,15 +42,15 @@ def fitting(posed: Posed) -> str:
 def test_people_give_stars_say_what_is_wrong_and_ask_for_a_change(posed: Posed, fitting: str) -> None:
     said = list(preferences(posed, [fitting, GENERIC, MALFORMED]))
     assert [(one.text, one.verdict, one.helpful, one.critique) for one in said if one.turn == 1] == [
-        (fitting, Verdict.FITS, 4, ""),
-        (GENERIC, Verdict.UNFIT, 1, "says nothing"),
-        (MALFORMED, Verdict.UNFIT, 1, "no sentence"),
+        (fitting, Verdict.FITS, 4, "yes"),
+        (GENERIC, Verdict.UNFIT, 1, "no"),
+        (MALFORMED, Verdict.UNFIT, 1, "no"),
     ]
     assert [(one.before, one.refinement, one.text) for one in said if one.turn == 2] == [
-        (GENERIC, "name what you see", fitting),
-        (GENERIC, "name what you see", MALFORMED),
-        (MALFORMED, "say it in a sentence", fitting),
-        (MALFORMED, "say it in a sentence", GENERIC),
+        (GENERIC, WISHES[Reason.GENERIC], fitting),
+        (GENERIC, WISHES[Reason.GENERIC], MALFORMED),
+        (MALFORMED, WISHES[Reason.MALFORMED], fitting),
+        (MALFORMED, WISHES[Reason.MALFORMED], GENERIC),
     ]
 
 
@@ -58,24 +58,26 @@ def test_what_they_say_becomes_conditions(posed: Posed, fitting: str) -> None:
     said = preferences(posed, [fitting, GENERIC])
     made = build_feedback([posed.request.task], said)
     assert {(one.rationale, condition_text(one.condition), one.before) for one in made} == {
-        (fitting, "[feedback | helpful 4/4]", ""),
-        (GENERIC, "[feedback | helpful 1/4 | critique: says nothing]", ""),
-        (fitting, "[feedback | helpful 4/4]", GENERIC),
+        (fitting, condition_text(PRAISED), ""),
+        (GENERIC, condition_text(BLAMED), ""),
+        (fitting, condition_text(PRAISED), GENERIC),
     }
 
 
 @pytest.mark.parametrize(("text", "reason"), [(None, Reason.MALFORMED), (GENERIC, Reason.GENERIC)])
 def test_what_did_not_end_is_no_sentence(posed: Posed, text: str | None, reason: Reason) -> None:
     assert posed.reason(text) is reason
-    assert reason in SAID
+    assert reason in WISHES
 
 
 def test_gaps_are_differences_within_tasks_by_hand() -> None:
-    first = {"good": [1.0, 0.5], "bad": [0.0, 0.5], "plain": [0.5, 0.5]}
+    first = {"praised": [1.0, 0.5], "blamed": [0.0, 0.5], "plain": [0.5, 0.5]}
+    first |= {"good": [0.5, 0.0], "bad": [0.5, 0.5]}
     second = {"after the wish": [0.5], "drawn again": [0.75], "after another wish": [0.25]}
     found = {name: metric.value for name, metric in gaps(first, second).items()}
     assert found == {
         "Q3_dress_control": 0.5,
+        "Q3_dress_stars": -0.25,
         "Q3_dress_asked": 0.25,
         "Q3_dress_refined": -0.25,
         "Q3_dress_wish": 0.25,
@@ -93,7 +95,7 @@ def test_a_small_one_is_measured() -> None:
     found = measure(0, Size(tasks=3, held_out=3, samples=2, epochs=1))
     assert found.feedback > 3
     assert found.steps > 0
-    assert {"base", "plain", "good", "bad"} <= found.fit_rates.keys()
+    assert ARMS.keys() < found.fit_rates.keys()
     assert all(sum(counted.values()) == 6 for counted in found.reasons.values())
     assert found.reasons.keys() == ARMS.keys()
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from illume_plugin.identity import canonical_json, content_bits, content_hash, storable, wording
+from illume_plugin.identity import (
+    canonical_json,
+    content_bits,
+    content_hash,
+    content_hash_of_lists,
+    storable,
+    wording,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -15,6 +22,12 @@ JSON = st.recursive(
 
 def test_canonical_json_is_pinned() -> None:
     assert canonical_json({"b": [1, 0.5, None], "a": "é"}) == b'{"a":"\\u00e9","b":[1,0.5,null]}'
+
+
+@given(st.dictionaries(st.text(), st.lists(JSON, max_size=3), max_size=4))
+def test_lists_are_hashed_item_by_item_to_the_same_value(value: dict[str, list[object]]) -> None:
+    items = {name: iter(items) for name, items in value.items()}
+    assert content_hash_of_lists(items) == content_hash(value)
 
 
 def test_content_hash_is_pinned() -> None:

@@ -50,6 +50,5 @@ def test_code_of_a_model_is_not_run_unasked(folder: Path, tmp_path: Path) -> Non
 
 def test_asked_for_by_name_it_is_run(folder: Path, tmp_path: Path) -> None:
     """Which shows that the test above would have noticed."""
-    with pytest.raises(ModelError):  # it is no model all the same: nothing fits its configuration
-        load_base_model(folder, trust_remote_code=True)
+    load_base_model(folder, device="cpu", trust_remote_code=True)
     assert (tmp_path / "mark").read_text() == "it ran"

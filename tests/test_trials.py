@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from illume_plugin.contrast import build_contrast
 from illume_plugin.errors import SettingsError
 from illume_plugin.gate import decide
 from illume_plugin.gate_policy import BlindPolicy, GatePolicy, parse_policy
@@ -19,6 +20,7 @@ from illume_plugin.label_config import parse_label_config
 from illume_plugin.lineage import said as said_in_all
 from illume_plugin.predictions import arrange, check_prediction, render_prediction
 from illume_plugin.preferences import preferences_of
+from illume_plugin.self_reward import extremes
 from illume_plugin.sequential import Comparison, Limits, Outcome
 from illume_plugin.trials import (
     JudgedTask,
@@ -41,6 +43,7 @@ from illume_plugin.types import (
     Metric,
     Origin,
     Preference,
+    Task,
     Verdict,
 )
 from label_config import read
@@ -140,6 +143,32 @@ def test_nothing_on_the_screen_differs_and_the_provenance_travels_along() -> Non
     assert provenance.pop("versions") == [list(each.versions) for each in found.candidates]
     assert told == plain, "but for this list it is what it would be without a trial"
     assert told["model_version"] == ACTIVE
+
+
+def ranked(rank: float, *texts: str) -> list[Candidate]:
+    """Candidates whose ranks fall from `rank` on; the ones of the other adapter have no common scale."""
+    return [replace(each, rank=rank - n / 10) for n, each in enumerate(written(*texts))]
+
+
+def test_ranks_of_two_adapters_are_not_compared() -> None:
+    shown = mix(ranked(0.9, "a", "b", "s"), ranked(1.0, "x", "s", "y"), VERSIONS, SLOTS)
+    assert {each.versions for each in shown} == {(ACTIVE,), (CHALLENGER,), VERSIONS}
+    mixed = arrange(shown, project_id=1, task_id=1, version=ACTIVE, plan="p")
+    assert {each.text for each in mixed.own} == {"It is a.", "It is b."}
+    assert extremes(mixed) == ("It is a.", "It is b."), "neither the challenger's best nor what both wrote"
+    alone = arrange(ranked(0.9, "a", "b", "s"), project_id=1, task_id=1, version=ACTIVE, plan="p")
+    assert alone.own == alone.candidates
+    assert extremes(alone) == ("It is a.", "It is s.")
+    (contrasted,) = build_contrast(
+        [Task(1, 1, "/1.png", "q", "a")],
+        [_said("It is x.", Verdict.FITS), _said("It is b.", Verdict.UNFIT)],
+        [mixed],
+    )
+    assert contrasted.anchor == "It is a.", "what the version itself says"
+
+
+def _said(text: str, verdict: Verdict) -> Preference:
+    return Preference(1, 1, 1, 1, text, verdict, Origin.CANDIDATE, 1, ACTIVE)
 
 
 def test_a_trial_has_sets_of_its_own() -> None:

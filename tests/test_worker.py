@@ -118,6 +118,18 @@ def test_what_label_studio_refused_is_pushed_later(
     assert push_ahead(service, project, everything=True) == 20
 
 
+def test_a_task_that_was_deleted_before_its_push_holds_up_nobody(
+    service: Service, project: Project, label_studio: TakingLabelStudio
+) -> None:
+    """Label Studio refuses a prediction of a task that it does not have, and those that come with it."""
+    sample_all(service, project)
+    service.receive({"action": "TASKS_DELETED", "tasks": [{"id": 7}], "project": {"id": 2}})
+    service.apply_events()
+    assert push_ahead(service, project, everything=True) == 19
+    assert 7 not in {one["task"] for one in label_studio.pushed}
+    assert push_ahead(service, project, everything=True) == 0
+
+
 def test_a_task_that_cannot_be_sampled_waits_and_does_not_block_the_others(
     service: Service, project: Project, generator: SayingGenerator
 ) -> None:

@@ -294,6 +294,12 @@ class Finding(Enum):
         "set ILLUME_BACKEND_URL to an address that Label Studio's machine or container reaches, then connect "
         "again",
     )
+    BACKEND_REFUSES = (
+        "backend refuses the project",
+        Outcome.FAILED,
+        "Label Studio gets through to it, shows its error, and asks it for nothing.",
+        "mend the label config where that lacks a tag; else the log of `illume serve` names the cause",
+    )
     BACKEND_NOT_FIRST = (
         "another backend first",
         Outcome.WARNING,

@@ -17,8 +17,8 @@ from illume_plugin.labelstudio import BackendInfo, LabelStudio, WebhookInfo
 from illume_plugin.labelstudio.records import ProjectInfo
 
 _WEBHOOK = "/webhook"
-#: Label Studio's sign for a backend that it gets through to.
-_CONNECTED = "CO"
+#: Label Studio's signs for a backend that is well, and for one that answered /setup with an error.
+_CONNECTED, _ERROR = "CO", "ER"
 _HEALTH_TIMEOUT_S = 3.0
 
 
@@ -45,6 +45,8 @@ def _backend(
         others = ", ".join(backend.url for backend in backends) or "none"
         detail = f"{url} is not registered (registered: {others})"
         return found(name, Finding.BACKEND_UNREGISTERED, detail, project=number)
+    if ours[0].state == _ERROR:
+        return found(name, Finding.BACKEND_REFUSES, f"{url} answers, but with {ours[0].error or 'an error'}")
     if ours[0].state != _CONNECTED:
         return _unreached(name, url, their_url, ours[0])
     if backends[0].backend_id != ours[0].backend_id:

@@ -68,11 +68,20 @@ def get(
     conn: Connection, project_id: int, task_ids: Sequence[int], *, version: str, plan: str
 ) -> dict[int, CandidateSet]:
     """task id -> candidate set, for those of `task_ids` that have one."""
+    return look_up(conn, project_id, task_ids, version=version, plan=plan)[0]
+
+
+def look_up(
+    conn: Connection, project_id: int, task_ids: Sequence[int], *, version: str, plan: str
+) -> tuple[dict[int, CandidateSet], bool]:
+    """As `get`, and whether Label Studio has all of these sets, as far as we know."""
     found: dict[int, CandidateSet] = {}
+    given = True
     for some in _slices(list(task_ids)):
-        rows = conn.execute(_SETS, _those(project_id, some, version, plan))
-        found |= {row.task_id: _read(row) for row in rows}
-    return found
+        for row in conn.execute(_SETS, _those(project_id, some, version, plan)):
+            found[row.task_id] = _read(row)
+            given = given and row.pushed_at is not None
+    return found, given
 
 
 def of_tasks(conn: Connection, project_id: int, task_ids: Sequence[int]) -> dict[int, list[CandidateSet]]:
@@ -144,6 +153,15 @@ def _judged(table: Table) -> ColumnElement[bool]:
     )
 
 
+def _deleted(table: Table) -> ColumnElement[bool]:
+    """Whether the row's task is known to be deleted."""
+    return exists().where(
+        tasks.c.project_id == table.c.project_id,
+        tasks.c.task_id == table.c.task_id,
+        tasks.c.deleted.is_(True),
+    )
+
+
 def sampled_tasks(conn: Connection, project_id: int, *, version: str, plan: str) -> set[int]:
     """Ids of the tasks that have a candidate set of this version and plan."""
     query = select(candidate_sets.c.task_id).filter_by(project_id=project_id, version=version, plan=plan)
@@ -151,11 +169,14 @@ def sampled_tasks(conn: Connection, project_id: int, *, version: str, plan: str)
 
 
 def unpushed(conn: Connection, project_id: int, *, version: str, plan: str, limit: int) -> list[CandidateSet]:
-    """Candidate sets of unjudged tasks that Label Studio has not been given, oldest task first."""
+    """Candidate sets of unjudged tasks that Label Studio has not been given, oldest task first.
+
+    Those of deleted tasks are left out: Label Studio refuses them, and what is pushed with them.
+    """
     query = (
         select(candidate_sets)
         .filter_by(project_id=project_id, version=version, plan=plan, pushed_at=None)
-        .where(~_judged(candidate_sets))
+        .where(~_judged(candidate_sets), ~_deleted(candidate_sets))
         .order_by(candidate_sets.c.task_id)
         .limit(limit)
     )

@@ -23,6 +23,8 @@ _LONGEST_VERSION = 64
 _AT_A_TIME = 2000
 _FIELDS = tuple(each.name for each in fields(Preference))
 _VERDICT, _ORIGIN = _FIELDS.index("verdict"), _FIELDS.index("origin")
+_VERDICTS = {each.value: each for each in Verdict}
+_ORIGINS = {each.value: each for each in Origin}
 
 
 def put(conn: Connection, annotation: Annotation, *, now: float, sure: bool = False) -> bool:
@@ -188,7 +190,7 @@ def _read(row: Row[tuple[object, ...]]) -> Preference:
 def _preference(values: Sequence[Any]) -> Preference:
     """A preference of the values of its fields, in their order."""
     held = list(values)
-    held[_VERDICT], held[_ORIGIN] = Verdict(held[_VERDICT]), Origin(held[_ORIGIN])
+    held[_VERDICT], held[_ORIGIN] = _VERDICTS[held[_VERDICT]], _ORIGINS[held[_ORIGIN]]
     return Preference(*held)
 
 

@@ -13,7 +13,6 @@ from live.conftest import PASSWORD, USERNAME, LiveLabelStudio, executable, free_
 from backend.demo.bootstrap import personal_access_token
 from backend.demo.labelstudio_server import LabelStudioServer
 from faults.campaign import Campaign, plans
-from faults.page import write_page
 
 #: The machine may sleep meanwhile.
 READY_WITHIN_S = 3600.0
@@ -31,12 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     json, page = options.json.absolute(), options.page.absolute()
     with tempfile.TemporaryDirectory(prefix="illume-faults-studio-") as folder:
-        well = _play(options.studio or Path(folder), json, options)
-    write_page(json, page)
+        well = _play(options.studio or Path(folder), json, page, options)
     return 0 if well else 1
 
 
-def _play(folder: Path, results: Path, options: argparse.Namespace) -> bool:
+def _play(folder: Path, results: Path, page: Path, options: argparse.Namespace) -> bool:
     server = LabelStudioServer(
         executable(), folder / "data", free_port(), folder / "files", USERNAME, PASSWORD
     )
@@ -47,7 +45,7 @@ def _play(folder: Path, results: Path, options: argparse.Namespace) -> bool:
         studio = LiveLabelStudio(
             server.url, USERNAME, PASSWORD, token, server.executable, server.folder, server.document_root
         )
-        campaign = Campaign(studio, results, seed=options.seed)
+        campaign = Campaign(studio, results, page, seed=options.seed)
         return campaign.play(plans(options.seed, options.light, options.true))
     finally:
         server.stop()

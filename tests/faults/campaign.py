@@ -18,13 +18,14 @@ from typing import Any
 from live.conftest import LiveLabelStudio
 
 from faults.checking import grow_old, unfinished
+from faults.page import write_page
 from faults.rounds import OF_A_COMMAND, OF_THE_BACKEND, OF_THE_CHILD, OF_THE_WORKER, WORLD, Record, Round
 from faults.world import World
 
 #: Rounds in one project and data folder; then everything begins anew.
 CHAPTER = 6
 #: Points armed and random kills (beside those that make room for a process with a fault) in a round.
-POINTS, RANDOM_KILLS = 4, 4
+POINTS, RANDOM_KILLS = 4, 6
 #: What lies there for longer than an hour is taken for left behind; seconds.
 OLD_S = 7200.0
 
@@ -72,11 +73,15 @@ class Campaign:
 
     Args:
         results: JSON file, written anew after each round.
+        page: the page for people, likewise.
     """
 
-    def __init__(self, studio: LiveLabelStudio, results: Path, *, seed: int, say: Any = print) -> None:
+    def __init__(
+        self, studio: LiveLabelStudio, results: Path, page: Path, *, seed: int, say: Any = print
+    ) -> None:
         self.studio = studio
         self.results = results
+        self.page = page
         self.seed = seed
         self.say = say
         self.rounds: dict[int, Mapping[str, Any]] = {}
@@ -131,6 +136,7 @@ class Campaign:
         draft = self.results.with_suffix(".draft")
         draft.write_text(json.dumps(told, indent=1), encoding="utf-8")
         draft.replace(self.results)
+        write_page(self.results, self.page)
 
 
 def clean_up(world: World, record: Record) -> None:

@@ -46,7 +46,7 @@ annotation counts once.
 In the harness waits are shorter than in the product, so that hours fit into minutes: leases last 4 s instead
 of 60 and 120, Label Studio is asked every 5 s instead of 45, a writer gives up on a locked database after 2 s
 instead of 30 (`tests/faults/process.py`). In most rounds stand-ins take the place of the model and its
-training; the last rounds use the embedded model and the real training process.
+training; the others use the embedded model and the real training process.
 """
 
 

@@ -27,6 +27,13 @@ class Annotators(People):
         self.of_tasks = list(data)
         self.number = 0
         self.done: Counter[str] = Counter()
+        self._seen: list[dict[str, Any]] | None = None
+
+    def shown(self) -> list[dict[str, Any]]:
+        """As it was when somebody began to act: one look for each thing that is done."""
+        if self._seen is None:
+            self._seen = super().shown()
+        return self._seen
 
     def data(self) -> dict[str, Any]:
         """A task of the picture world, under an address that nobody has asked for yet."""
@@ -50,6 +57,7 @@ class Annotators(People):
 
     def act(self) -> None:
         """One thing, by chance; submitting most often."""
+        self._seen = None
         tasks = len(self.tasks())
         if tasks < FEWEST:
             return self._do(self.import_tasks)

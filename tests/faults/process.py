@@ -7,10 +7,10 @@ forked from one that has loaded this module (`multiprocessing`'s forkserver): hu
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
 import os
 import signal
-import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +36,6 @@ from backend.cli import main
 LEASE_S = 4.0
 #: A writer waits for another one for so long instead of 30 s, milliseconds.
 LOCK_TIMEOUT_MS = 2_000
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def hurry() -> None:
@@ -72,6 +71,12 @@ def run(words: Sequence[str], environment: Mapping[str, str], log: Path) -> None
 
 
 def _die_with_the_harness() -> None:
-    """Where the system can do that: nothing is left running when the harness is killed."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    """Nothing is left running when the harness is killed."""
+    harness = multiprocessing.parent_process()
+    assert harness is not None
+
+    def watch() -> None:
+        harness.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="harness", daemon=True).start()

@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 class Program:
-    """One `illume` command as a process, its log, and how often it was killed.
+    """One `illume` command as a process, and its log.
 
     Args:
         environment: settings, without ours.
@@ -29,7 +29,6 @@ class Program:
     def __init__(self, name: str, *words: str, environment: Mapping[str, str], folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self.killed = 0
         self.ended_by_itself: list[int] = []
         self._words = words
         self._environment = dict(environment)
@@ -75,7 +74,6 @@ class Program:
         for pid in victims:
             _kill(pid)
         self.wait(30)
-        self.killed += 1
         return True
 
     def kill_child(self) -> bool:

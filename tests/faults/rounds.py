@@ -40,8 +40,8 @@ WORLD = (
 )  # fmt: skip
 CANNOT_WRITE = ("disk full", "database locked")
 RANDOM = ("backend", "worker", "both", "training child", "worker and its children")
-#: Of these, what is at once started again, and may die once more while it starts.
-TWICE = ("backend", "worker", "both")
+#: Of these, what is started again at once, and may die again and again while it starts.
+AGAIN = ("backend", "worker", "both")
 #: How long a point is waited for, and how long something stays broken, seconds of running time.
 REACHED_WITHIN_S, BROKEN_S, FELT_WITHIN_S = 60.0, 3.0, 8.0
 
@@ -105,7 +105,7 @@ class Round:
         began = time.monotonic()
         world, record = self.world, self.record
         before = self._suffered()
-        with Watch(world), AtWork(world.people, pause_s=0.5):
+        with Watch(world), AtWork(world.people, pause_s=0.8):
             with self._webhooks_suffer():
                 for point in self.points:
                     self._at_point(point)
@@ -208,7 +208,7 @@ class Round:
             self.world.until(lambda: False, self.rng.uniform(0.1, 2.5))
             what = self.rng.choice(RANDOM)
             self._kill(what)
-            if what in TWICE and self.rng.random() < 0.5:  # and again, while it starts
+            while what in AGAIN and self.rng.random() < 0.7:
                 self.world.until(lambda: False, self.rng.uniform(0.1, 1.5))
                 self._kill(what)
 

@@ -109,10 +109,10 @@ class World:
             "RECONCILE_EVERY_S": "5",
             "TRAIN_AFTER": "0",
             "TRAIN": json.dumps(SMALL_TRAINING),
-            "SAMPLES": "2",
+            "SAMPLES": "4",
             "TEMPERATURES": "0.7",
             "CANDIDATES": "2",
-            "MAX_NEW_TOKENS": "16",
+            "MAX_NEW_TOKENS": "60",
             "SCORE_BLIND": "false",
             "TORCH_THREADS": "1",
         }

@@ -164,7 +164,8 @@ def _wrapped(holder: Any, key: Any, _value: Any) -> None:
 
 
 def _as_text(holder: Any, key: Any, _value: Any) -> None:
-    holder[key] = json.dumps(holder[key])
+    # of an object its keys alone: a token inside it would be an ordinary text from here on
+    holder[key] = json.dumps(sorted(holder[key]) if isinstance(holder[key], dict) else holder[key])
 
 
 def _emptied(holder: Any, key: Any, _value: Any) -> None:

@@ -106,7 +106,7 @@ def test_the_settings_say_how_candidates_are_drawn() -> None:
 
 def test_a_search_on_a_server_is_refused_at_the_start() -> None:
     with pytest.raises(SettingsError, match=r"ILLUME_STRATEGY=sentence_search.*ILLUME_VLLM_URL") as caught:
-        Service(load_settings(strategy="sentence_search", vllm_url="http://someone:pass@gpu:8000"))
+        Service(load_settings(strategy="sentence_search", vllm_url="http://gpu:8000", vllm_api_key="pass"))
     assert "pass" not in str(caught.value)
     assert sampling_plan(load_settings(vllm_url="http://gpu:8000")).search is None
 

@@ -19,7 +19,7 @@ from faults.patience import Awake
 from faults.world import World
 from illume_plugin.errors import IllumeError
 from illume_plugin.preferences import preferences_of, read_annotation
-from illume_plugin.store import intake, judgements, projects, runs
+from illume_plugin.store import candidates, intake, judgements, projects, runs
 from illume_plugin.store.tables import annotations, candidate_sets, events, leases, preferences
 from illume_plugin.types import Preference, RunState
 
@@ -94,9 +94,8 @@ def _unhealed(world: World) -> Iterator[str]:
         tasks = set(intake.task_ids(conn, world.project_id, 0, 2**62))
         judged = judgements.judged_tasks(conn, world.project_id)
         key = {"project_id": world.project_id, "version": project.active_version}
-        sets = conn.execute(
-            select(candidate_sets.c.task_id, candidate_sets.c.pushed_at).filter_by(**key)
-        ).all()
+        sets = conn.execute(select(candidate_sets).filter_by(**key)).all()
+        told = set(candidates.problems(conn, world.project_id, version=project.active_version))
     if waiting:
         yield f"{waiting} events are not applied"
     if live is not None:
@@ -108,7 +107,8 @@ def _unhealed(world: World) -> Iterator[str]:
         yield "tasks differ"
     if stored(world) != truth.preferences:
         yield "preferences differ"
-    if lacking := tasks - judged - {row.task_id for row in sets}:
+    # of which the model says nothing usable, that is told, and they open all the same
+    if lacking := tasks - judged - told - {row.task_id for row in sets}:
         yield f"{len(lacking)} unjudged tasks have no candidates of {project.active_version}"
     if unpushed := {row.task_id for row in sets if row.pushed_at is None} & (tasks - judged):
         yield f"{len(unpushed)} candidate sets are not in Label Studio"

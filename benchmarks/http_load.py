@@ -88,10 +88,12 @@ def under_load(port: int, clients: Sequence[Client], *, seconds: float) -> dict[
 
 
 def _serve(ready: selectors.BaseSelector, links: Sequence[_Link]) -> None:
-    while not all(link.done for link in links):
+    while True:
         now = time.monotonic()
         for link in links:
             link.send_if_due(now)
+        if all(link.done for link in links):
+            return
         due = [link.due for link in links if not (link.waits or link.done)]
         for key, _ in ready.select(max(0.0, min([*due, now + SILENT_S]) - now)):
             key.data.receive()

@@ -42,7 +42,7 @@ FIRST_JUDGED = 1_000_000
 OTHERS_EVERY_S = 0.1
 TRAINING_WITHIN_S = 300.0
 #: Many more than it gets to before it is cancelled.
-EPOCHS = 50
+EPOCHS = 1000
 Window = dict[str, list[Answer]]
 _EXPECTED = (RunState.QUEUED, RunState.RUNNING, RunState.CANCELLED)
 

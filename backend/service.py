@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,10 @@ class Service:
         )
         self.scheduler = Scheduler(self._sample, at_a_time=self._tasks_at_a_time)
         self._live = threading.BoundedSemaphore(LIVE_CALLS)
+        self._connections = ExitStack()
+        self._connections.callback(self.images.close)
+        if self.label_studio is not None:
+            self._connections.callback(self.label_studio.close)
 
     def _label_studio(self) -> LabelStudio | None:
         token = self.settings.label_studio_token
@@ -102,8 +107,9 @@ class Service:
         return self.settings.question_key, self.settings.answer_key
 
     def close(self) -> None:
-        """End the sampling, give back the database connections and the data folder."""
+        """End the sampling, give back all connections and the data folder."""
         self.scheduler.close()
+        self._connections.close()
         self.store.close()
         self.using.close()
 

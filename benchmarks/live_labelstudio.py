@@ -71,8 +71,6 @@ def connected(door: LabelStudio, folder: Path, token: str) -> Iterator[Service]:
     try:
         yield service
     finally:
-        if service.label_studio is not None:
-            service.label_studio.close()
         service.close()
 
 

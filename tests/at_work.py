@@ -193,8 +193,6 @@ def service_at(studio: SmallLabelStudio, settings: Settings, folder: Path) -> It
     try:
         yield service
     finally:
-        assert service.label_studio is not None
-        service.label_studio.close()
         service.close()
 
 

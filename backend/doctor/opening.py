@@ -33,15 +33,7 @@ def opened(**overrides: Any) -> Iterator[Service | Check]:
         yield service
     finally:
         if isinstance(service, Service):
-            _close(service)
-
-
-def _close(service: Service) -> None:
-    """With its connections: whoever examines goes on living, other than a command that ends."""
-    if service.label_studio is not None:
-        service.label_studio.close()
-    service.images.close()
-    service.close()
+            service.close()
 
 
 def _settings(overrides: dict[str, Any]) -> Settings | Check:

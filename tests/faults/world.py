@@ -136,7 +136,6 @@ class World:
         assert service.label_studio is not None
         for change in Connector(service, service.label_studio, project_id).changes():
             change.apply()
-        service.label_studio.close()
         service.close()
         return project_id, people
 

@@ -169,15 +169,7 @@ def test_a_backend_that_label_studio_does_not_reach(
     check = the(registration.registered(moved, door, theirs), Finding.BACKEND_UNREACHED)
     assert "nor do we" in check.detail
     assert "illume serve" in check.todo
-    close(moved)
-
-
-def close(service: Service) -> None:
-    """With its connections."""
-    assert service.label_studio is not None
-    service.label_studio.close()
-    service.images.close()
-    service.close()
+    moved.close()
 
 
 def test_tokens_of_both_kinds(label_studio: LiveLabelStudio, door: LabelStudio) -> None:
@@ -268,7 +260,7 @@ def stored(
         data = projects.task_data(conn, number)
         projects.put_tasks(conn, number, [(task, {**fields, **asked}) for task, fields in data.items()])
     yield service, number, steps
-    close(service)
+    service.close()
 
 
 def test_a_picture_of_each_kind_of_storage(stored: Any) -> None:

@@ -16,6 +16,7 @@ from conftest import SECRET, SELECT
 from flask.testing import FlaskClient
 from loopback import Loopback
 from PIL import Image
+from served_app import end
 
 from backend.app import create_app
 from backend.clients import gone
@@ -230,9 +231,7 @@ def test_a_client_that_hangs_up_ends_the_sampling(
         assert gate.steps > 4, "without hanging up it goes on"
     finally:
         gate.open.set()
-        server.close()
-        thread.join(PATIENCE_S)
-    assert not thread.is_alive()
+        end(server, thread)
 
 
 def test_a_deadline_ends_the_sampling(

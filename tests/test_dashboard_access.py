@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from flask import Request
 from flask.testing import FlaskClient
 from pydantic import SecretStr
+from served_app import end
 from werkzeug.test import EnvironBuilder
 
 from backend.app import create_app
@@ -176,9 +177,7 @@ def test_served_by_illume_serve_a_proxy_on_this_machine_is_seen(
             for header in ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded", "X-Real-Ip"):
                 assert http.get(url, headers={header: "10.0.0.7"}).status_code == 403, header
     finally:
-        server.close()
-        server.task_dispatcher.shutdown()
-        thread.join(30)
+        end(server, thread)
 
 
 def test_health_and_label_studios_calls_are_as_before(stranger: FlaskClient) -> None:

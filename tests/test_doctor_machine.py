@@ -18,6 +18,7 @@ from adapter_stores import FIELDS, staged
 from conftest import SECRET
 from examined import the, working, wrong
 from loopback import Answer, Loopback
+from served_app import end
 from sqlalchemy import text
 
 from backend.app import create_app
@@ -117,8 +118,7 @@ def serving(settings: Settings, service: Service) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(10)
+    end(server, thread)
 
 
 def backend_at(settings: Settings, url: str) -> list[Check]:

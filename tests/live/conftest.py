@@ -14,6 +14,7 @@ import pytest
 import waitress
 from conftest import SayingGenerator
 from loopback import Loopback
+from served_app import end
 
 from backend.app import create_app
 from backend.demo.bootstrap import personal_access_token
@@ -107,8 +108,7 @@ def served(label_studio: LiveLabelStudio, tmp_path: Path) -> Iterator[Service]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield service
-    server.close()
-    thread.join(10)
+    end(server, thread)
     service.close()
 
 

@@ -35,11 +35,11 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 class _Copy(NamedTuple):
-    """The copy of some weights, and what tells that they are still the same."""
+    """The copy of some weights, None where there was no room; and what tells that they are still the same."""
 
     address: int
     version: int
-    packed: torch.Tensor
+    packed: torch.Tensor | None
 
 
 #: Copies live as long as their layers; a model is used by one thread at a time.
@@ -55,11 +55,12 @@ def packed_products(model: torch.nn.Module) -> Iterator[None]:
     layers = [one for one in model.modules() if isinstance(one, torch.nn.Linear) and _gains(one)]
     room = _room(model) if any(_known(layer) is None for layer in layers) else 0
     for layer in layers:
-        if _known(layer) is None and layer.weight.nbytes <= room:
-            room -= layer.weight.nbytes
-            _copies[layer] = _pack(layer.weight)
         copy = _known(layer)
-        layer.forward = _swapped(layer) if copy is None else _multiplied(layer, copy.packed)  # type: ignore[assignment, method-assign]
+        if copy is None:  # decided once: asked anew each time, copies would end up taking all memory
+            fits = layer.weight.nbytes <= room
+            room -= layer.weight.nbytes if fits else 0
+            copy = _copies[layer] = _Copy(*_identity(layer.weight), _packed(layer) if fits else None)
+        layer.forward = _swapped(layer) if copy.packed is None else _multiplied(layer, copy.packed)  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
@@ -96,9 +97,9 @@ def _identity(weight: torch.Tensor) -> tuple[int, int]:
     return weight.data_ptr(), weight._version
 
 
-def _pack(weight: torch.Tensor) -> _Copy:
-    packed = torch.ops.mkl._mkl_reorder_linear_weight(weight.detach(), ROWS)
-    return _Copy(*_identity(weight), packed)
+def _packed(layer: torch.nn.Linear) -> torch.Tensor:
+    packed: torch.Tensor = torch.ops.mkl._mkl_reorder_linear_weight(layer.weight.detach(), ROWS)
+    return packed
 
 
 def _multiplied(layer: torch.nn.Linear, packed: torch.Tensor) -> Forward:

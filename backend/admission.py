@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flask import Request
@@ -15,6 +15,7 @@ from illume_plugin.errors import UnauthorizedError
 
 #: Set in the WSGI environment when a secret stood in the path: whether it was ours.
 PATH_SECRET_SHOWN = "illume.path_secret_shown"  # noqa: S105 - a name
+_SECRET_IN_ENVIRON = "HTTP_" + SECRET_HEADER.upper().replace("-", "_")
 #: Where WSGI servers repeat the address as it was asked for.
 _WHOLE_ADDRESS = frozenset({"REQUEST_URI", "RAW_URI"})
 
@@ -44,6 +45,14 @@ class Admission:
         self._secret = secret
         self._proxies = proxies
         self._failures = failures or Failures()
+
+    def knows(self, environ: Mapping[str, Any]) -> bool:
+        """Whether the secret stands in the path or in its header, where Label Studio's webhooks show it.
+
+        Counts nothing: who is not known this way is checked.
+        """
+        shown = environ.get(_SECRET_IN_ENVIRON)
+        return bool(environ.get(PATH_SECRET_SHOWN) or (shown and same(shown, self._secret)))
 
     def check(self, request: Request) -> None:
         """Whether the call shows the secret, in one of the three places for it.

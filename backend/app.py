@@ -12,6 +12,8 @@ from werkzeug.routing import IntegerConverter
 from backend import dashboard, protocol, webhook
 from backend.admission import Admission, SecretPath
 from backend.credentials import WINDOW_S
+from backend.dashboard.traffic import traffic_of
+from backend.listener import HEADERS, Listener
 from backend.model import IllumeBackend
 from backend.service import Service
 from backend.settings import Settings
@@ -45,7 +47,6 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
     app.extensions["illume"] = IllumeBackend.service
     app.url_map.converters["int"] = Number
     secret = settings.shared_secret()
-    app.wsgi_app = SecretPath(app.wsgi_app, secret)  # type: ignore[method-assign]
     admission = Admission(secret, proxies=settings.trusted_proxies)
 
     @app.before_request
@@ -57,8 +58,8 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
 
     @app.after_request
     def protect(response: Response) -> Response:
-        response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     app.register_error_handler(IllumeError, _problem_of_illume)
@@ -67,6 +68,9 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
     app.register_blueprint(protocol.blueprint)
     app.register_blueprint(webhook.blueprint)
     dashboard.install(app, IllumeBackend.service)
+    traffic, limit = traffic_of(app), settings.max_body_bytes
+    listener = Listener(app.wsgi_app, IllumeBackend.service, admission, traffic, limit=limit)
+    app.wsgi_app = SecretPath(listener, secret)  # type: ignore[method-assign]
     return app
 
 

@@ -51,13 +51,17 @@ class TrainingChild:
     child ends itself.
 
     Args:
-        threads: of the processor; 0: torch decides.
+        threads: of the processor, in each process; 0: torch decides.
+        processes: that train together; with more than one the child is torchrun, which starts them.
         lock: descriptor of the run's lock, which is then held until the child has ended, too.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0, lock: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int = 0, processes: int = 1, lock: int | None = None
+    ) -> None:
         self.folder = folder
         self.threads = threads
+        self.processes = processes
         self.lock = lock
         self._progress: dict[str, Any] = {"stage": "starting"}
         self._losses = LossCurve()
@@ -70,7 +74,7 @@ class TrainingChild:
             environment["OMP_NUM_THREADS"] = str(self.threads)
         self._log = (self.folder / LOG_FILE).open("wb")
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", MODULE, str(self.folder), "--watch-stdin"],
+            [sys.executable, *self._words()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -83,6 +87,13 @@ class TrainingChild:
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
         return self
+
+    def _words(self) -> list[str]:
+        """Python's arguments. Processes that torchrun starts have our pipe as their stdin, too."""
+        words = ["-m", MODULE, str(self.folder), "--watch-stdin"]
+        if self.processes == 1:
+            return words
+        return ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}", *words]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -134,7 +145,9 @@ class TrainingChild:
         if code == 0 or any((self.folder / name).is_file() for name in (RESULT_FILE, ERROR_FILE)):
             return read_result(self.folder)
         tail = (self.folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")[-TAIL:].strip()
-        raise (KilledError if code < 0 else RunError)(
+        # one of torchrun's that fails by itself leaves its reason; torchrun ends with 1 whatever became of it
+        killed = code < 0 or self.processes > 1
+        raise (KilledError if killed else RunError)(
             f"The training process ended with code {code} and no result.",
             why=tail
             or "It said nothing; a negative code is a signal (-9: killed, often for want of memory).",

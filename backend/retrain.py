@@ -256,8 +256,9 @@ class Retrain:
             return until_it_ends(folder, partial(self._trained, held, folder))
 
     def _trained(self, held: HeldRun, folder: Path) -> RunResult:
-        threads = self.service.settings.torch_threads
-        with TrainingChild(folder, threads=threads, lock=held.lock) as child:
+        settings = self.service.settings
+        threads, processes = settings.torch_threads, settings.train_processes
+        with TrainingChild(folder, threads=threads, processes=processes, lock=held.lock) as child:
             while child.running():
                 held.beat(child.progress())
                 child.wait(HEARTBEAT_S)

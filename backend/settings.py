@@ -157,6 +157,9 @@ class Settings(BaseSettings):
         True, description="a rationale counts by the share of annotators who ticked it; no: all the same"
     )
     minimum_accepted: int = Field(1, ge=1, description="fewest accepted rationales worth a run")
+    train_processes: int = Field(
+        1, ge=1, le=64, description="processes of one run, such as one for each GPU (torchrun)"
+    )
     train: dict[str, Any] = Field(
         {},
         description='how runs train, as JSON or as the table [train] of illume.toml: {"epochs": 3,'

@@ -41,8 +41,8 @@ STORED, JUDGED = 4_000, 120
 FIRST_JUDGED = 1_000_000
 OTHERS_EVERY_S = 0.1
 TRAINING_WITHIN_S = 300.0
-#: Many more than it gets to before it is cancelled.
-EPOCHS = 1000
+#: Many more epochs than it gets to before it is cancelled, at a rate at which so many do not spoil it.
+TRAIN = {"epochs": 1000, "learning_rate": 1e-6}
 Window = dict[str, list[Answer]]
 _EXPECTED = (RunState.QUEUED, RunState.RUNNING, RunState.CANCELLED)
 
@@ -99,7 +99,7 @@ def measure(setting: ServiceSetting) -> dict[str, Figure]:
     stored = STORED // 10 if setting.quick else STORED
     with (
         TemporaryDirectory(prefix="illume-p4-") as name,
-        live_backend(Path(name), _WORLD, adapters=0, worker=True, train={"epochs": EPOCHS}) as backend,
+        live_backend(Path(name), _WORLD, adapters=0, worker=True, train=TRAIN) as backend,
         _official(Path(name), stored) as peer,
     ):
         ours = Server(backend.port, stored, SECRET)

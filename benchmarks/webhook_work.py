@@ -1,7 +1,8 @@
 """P5: events stored durably in a storm of 16 clients, against the official app, which stores none.
 
-Ours runs as `illume serve` starts it, without a worker; an answer means that SQLite has had the event written
-through to the disk (WAL, synchronous=FULL), and at the end as many events are in the store as were answered.
+Ours runs as `illume serve` starts it, without a worker, once it has loaded its model. An answer means that
+SQLite has had the event written through to the disk (WAL, synchronous=FULL), and at the end as many events
+are in the store as were answered.
 The official app starts a process for each event and answers before that has run.
 """
 
@@ -35,6 +36,7 @@ GOAL_EVENTS, GOAL_MS = 1000.0, 50.0
 #: The peer forks at each event: a longer window would measure the machine's limit of processes.
 PEER_SECONDS = 2.0
 CREATED = 201
+LOADED_WITHIN_S, AT_REST_PERCENT = 180.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Window:
 
 
 def event(number: int) -> dict[str, Any]:
-    """An annotation of ten candidates with all that Label Studio sends with it: three kilobytes."""
+    """An annotation of ten candidates with all that Label Studio sends with it: twelve kilobytes."""
     texts = [f"because thing number {k} in picture {number} is round and blue" for k in range(1, 11)]
     meta = {"illume": {"model_version": "v0000", "texts": texts, "order_seed": number}}
     now = "2026-11-22T10:00:00.000000Z"
@@ -204,7 +206,8 @@ def _ours(folder: Path, **more: Any) -> Iterator[_Ours]:
     data = folder / "data"
     data.mkdir(parents=True)
     given = {"data_dir": data, "secret": SECRET, "port": free_port(), "train_after": 0, **more}
-    with backend_process(given, folder / "backend.log"):
+    with backend_process(given, folder / "backend.log") as process:
+        _let_load(psutil.Process(process.pid))
         store = Store(str(more.get("database_url", f"sqlite:///{data}/illume.sqlite3")))
         try:
             with store.write() as conn:
@@ -213,6 +216,18 @@ def _ours(folder: Path, **more: Any) -> Iterator[_Ours]:
             yield _Ours(given["port"], store)
         finally:
             store.close()
+
+
+def _let_load(process: psutil.Process) -> None:
+    """Wait until it has nothing to do: after its start it loads the model, which takes its threads' turns.
+
+    Raises:
+        RuntimeError: it does not come to rest.
+    """
+    until = time.monotonic() + LOADED_WITHIN_S
+    while process.cpu_percent(interval=1.0) > AT_REST_PERCENT:
+        if time.monotonic() > until:
+            raise RuntimeError(f"The backend is not at rest after {LOADED_WITHIN_S:.0f} s.")
 
 
 @contextmanager

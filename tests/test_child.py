@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
-from backend.child import SECRETS, TrainingChild
+from backend.child import SECRETS, KilledError, TrainingChild
 from illume_plugin.embedded import base_model_path
 from illume_plugin.errors import RunError
 from illume_plugin.training.config import TrainConfig
@@ -50,6 +52,53 @@ def test_a_run_to_its_end(folder: Path) -> None:
     # the pipe that it watches was open to the end: a thread waiting on it must not harm its exit
     assert child.result().rows == 2
     assert "training" in stages or child.progress()["stage"] == "done"
+
+
+def test_a_run_of_two_processes_to_its_end(folder: Path) -> None:
+    with TrainingChild(folder, threads=1, processes=2) as child:
+        started = together(child)
+        while child.running():
+            child.wait(0.05)
+    result = child.result()
+    assert (result.rows, result.steps) == (2, 1)
+    assert child.progress()["stage"] == "done"
+    assert len(started) == 2
+    assert gone(started)
+
+
+@pytest.mark.parametrize("end", ["one of them is killed", "torchrun is killed", "we leave early"])
+def test_two_processes_end_together(folder: Path, end: str) -> None:
+    spec = read_spec(folder)
+    write_spec(folder, replace(spec, config=replace(spec.config, max_steps=100_000)))
+    with TrainingChild(folder, threads=1, processes=2) as child:
+        started = together(child)
+        while child.progress()["stage"] != "training":
+            assert child.running(), (folder / "child.log").read_text()
+            child.wait(0.05)
+        if end == "one of them is killed":
+            started[1].kill()
+        if end == "torchrun is killed":
+            child._process.kill()
+        while end != "we leave early" and child.running():
+            child.wait(0.05)
+    assert gone(started)
+    with pytest.raises(KilledError):
+        child.result()
+
+
+def together(child: TrainingChild) -> list[psutil.Process]:
+    """The processes that train, once torchrun has started them."""
+    while child.running():
+        found = psutil.Process(child._process.pid).children()
+        if len(found) == child.processes:
+            return found
+        child.wait(0.05)
+    raise AssertionError("torchrun ended before it had started them.")
+
+
+def gone(processes: Sequence[psutil.Process]) -> bool:
+    """Whether all of them end, within a time that only a process that hangs would take."""
+    return not psutil.wait_procs(processes, timeout=60)[1]
 
 
 def test_a_killed_child_is_told_by_its_signal(folder: Path) -> None:

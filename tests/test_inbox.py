@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,7 @@ def test_an_event_that_the_database_refuses_spoils_no_other(
     append = events.append_rows
 
     def refusing(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-        if any(one["body"]["number"] == 3 for one in rows):
+        if any(json.loads(one["body"].text)["number"] == 3 for one in rows):
             raise DataError("insert", {}, ValueError("too large"))
         return append(conn, rows)
 

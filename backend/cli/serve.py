@@ -12,6 +12,8 @@ from backend.cli.printing import plain
 
 #: Threads for HTTP: more than calls that may wait for the model, so that /health always finds one free.
 THREADS = 32
+#: Bytes read from a connection in one go: an event with its labelling configuration, whole.
+RECEIVED_AT_ONCE = 65536
 
 
 @main.command()
@@ -42,6 +44,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
             port=settings.port,
             threads=THREADS,
             max_request_body_size=settings.max_body_bytes,
+            recv_bytes=RECEIVED_AT_ONCE,
             channel_request_lookahead=1,  # or it is not noticed when a client hangs up
             clear_untrusted_proxy_headers=False,  # the status page must see that a proxy was passed
         )

@@ -66,7 +66,12 @@ def install(app: Flask) -> None:
         return response
 
 
+def traffic_of(app: Flask) -> Traffic:
+    """What is counted of the app."""
+    found: Traffic = app.extensions[EXTENSION]
+    return found
+
+
 def families() -> list[Family]:
-    """The app's traffic."""
-    found: Traffic = current_app.extensions[EXTENSION]
-    return found.families()
+    """The traffic of the app that answers."""
+    return traffic_of(current_app).families()

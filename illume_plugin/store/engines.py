@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -121,11 +122,24 @@ def _prepare_postgresql(engine: Engine) -> None:
         dbapi_connection.autocommit = False
 
 
-def storable_json(value: Json) -> str:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """JSON that has been written already, of what both databases take.
+
+    Attributes:
+        text: the JSON.
+    """
+
+    text: str
+
+
+def storable_json(value: Json | Encoded) -> str:
     """JSON that both databases take: marks in place of NUL and lone surrogates, null in place of NaN.
 
     SQLite would keep them and PostgreSQL refuse the whole row.
     """
+    if isinstance(value, Encoded):
+        return value.text
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:

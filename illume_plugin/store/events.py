@@ -22,6 +22,7 @@ from illume_plugin.preferences import (
 )
 from illume_plugin.store import judgements, projects
 from illume_plugin.store.dialect import alone, insert_or_ignore
+from illume_plugin.store.engines import Encoded
 from illume_plugin.store.tables import events
 
 _DELETIONS = frozenset({"ANNOTATIONS_DELETED", "TASKS_DELETED"})
@@ -45,7 +46,7 @@ def row(body: Mapping[str, Any], *, now: float) -> dict[str, Any]:
         "digest": hashlib.sha256(text.encode()).hexdigest(),
         "action": str(body.get("action"))[:64],
         "project_id": _project_of(body),
-        "body": body,
+        "body": Encoded(text),
         "received_at": now,
     }
 

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from illume_plugin.errors import IllumeError, RunStoppedError
 from illume_plugin.fault_points import point
-from illume_plugin.training.processes import is_first, own_device, peak_memory, stoppable
+from illume_plugin.training.processes import is_first, own_device, peak_memory, stoppable, tells_of_another
 from illume_plugin.training.progress import Progress
 from illume_plugin.training.spec import (
     ADAPTER_FOLDER,
@@ -224,6 +224,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         _report(options.run_dir, "Memory ran out.", "", "Train again with a smaller micro_batch_size.")
     except Exception as error:  # noqa: BLE001 - the process ends here, and its parent must learn why
+        if tells_of_another(error):
+            traceback.print_exc()
+            return 1
         _report(options.run_dir, f"{type(error).__name__}: {error}", "", "Look at the run's log.")
     else:
         return 0

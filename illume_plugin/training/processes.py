@@ -26,6 +26,15 @@ def own_device(wanted: str | None) -> str | None:
     return f"cuda:{local}" if torch.cuda.is_available() else wanted
 
 
+def tells_of_another(error: Exception) -> bool:
+    """Whether an error says no more than that another process of the run is gone, which knows why."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not isinstance(error, RuntimeError):
+        return False
+    import torch.distributed
+
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
 def peak_memory() -> int:
     """Most bytes that were in use at a time: of this process's GPU where it used one, otherwise of itself."""
     import torch

@@ -125,7 +125,7 @@ class IllumeBackend(LabelStudioMLBase):  # type: ignore[misc]
             **_: login, password and whatever else the caller's version sends.
         """
         project_id = self._project(tasks)
-        return self.engine().predict(project_id, self.label_config, tasks, context, gone=gone)
+        return self.engine().predictor.predict(project_id, self.label_config, tasks, context, gone=gone)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Take one event: 2.x calls fit(event, data), 1.0.9 fit((), event=, data=, job_id=)."""

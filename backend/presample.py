@@ -108,7 +108,7 @@ def _push(service: Service, label_studio: LabelStudio, project: Project) -> int:
     sets = unpushed(service, project)
     predictions = []
     for one in sets:
-        prediction = service.prediction(project, one)
+        prediction = service.predictor.prediction(project, one)
         if isinstance(prediction, IllumeError):
             log.error("not pushed: %s", prediction)
             continue

@@ -71,7 +71,7 @@ class Bench:
             project = projects.get(conn, project_id)
             key = {"version": project.active_version, "plan": self.service.plan.hash}
             sets = candidates.get(conn, project_id, some, **key)
-        made = [{"task": each, **self.service.prediction(project, sets[each])} for each in some]
+        made = [{"task": each, **self.service.predictor.prediction(project, sets[each])} for each in some]
         begin = time.monotonic()
         for prediction in made:
             sdk.predictions.create(**prediction)

@@ -118,7 +118,7 @@ class LabelledProject:
         """One annotator judges the task; every fourth task a second one does."""
         candidate_set = self.sample(number, version, quality)
         with self.service.store.read() as conn:
-            prediction = self.service.prediction(projects.get(conn, PROJECT), candidate_set)
+            prediction = self.service.predictor.prediction(projects.get(conn, PROJECT), candidate_set)
         assert isinstance(prediction, dict)
         for annotator in self.people(number):
             self.annotations += 1

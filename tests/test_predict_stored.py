@@ -44,10 +44,10 @@ def given(service: Service, project_id: int, task_ids: list[int]) -> bool:
 def test_the_second_call_looks_once_and_writes_nothing(
     service: Service, connected: int, opened: Counter[str]
 ) -> None:
-    first = service.predict(connected, None, [task(1), task(2)])
+    first = service.predictor.predict(connected, None, [task(1), task(2)])
     assert given(service, connected, [1, 2])
     opened.clear()
-    assert service.predict(connected, None, [task(1), task(2)]) == first
+    assert service.predictor.predict(connected, None, [task(1), task(2)]) == first
     assert opened == {"read": 1}
 
 
@@ -58,7 +58,7 @@ def test_what_was_sampled_ahead_is_noted_as_given_when_it_is_asked_for(
         project = projects.get(conn, connected)
     service.sampler.sample(project, {1: task(1)["data"]}, keys=service.keys)
     assert not given(service, connected, [1])
-    service.predict(connected, None, [task(1)])
+    service.predictor.predict(connected, None, [task(1)])
     assert given(service, connected, [1])
 
 
@@ -66,6 +66,6 @@ def test_a_new_labelling_configuration_is_noted_on_the_way(service: Service, con
     with service.store.read() as conn:
         before = projects.get(conn, connected)
     changed = before.label_config.replace("<View", "<!-- changed --><View", 1)
-    service.predict(connected, changed, [task(1)])
+    service.predictor.predict(connected, changed, [task(1)])
     with service.store.read() as conn:
         assert projects.get(conn, connected) == replace(before, label_config=changed)

@@ -172,26 +172,42 @@ def test_other_errors_are_not_memory() -> None:
     [
         (2.0, 30, [1.0] * 5 + [1.5] * 5 + [2.4] * 5, ""),
         (2.0, 30, [0.01] * 5 + [0.1] * 5 + [0.5] * 5, ""),  # still small
-        (2.0, 30, [1.0] * 5 + [1.5] * 5 + [2.6] * 5, "1 in the first 5 steps, 2.6 in the last 5 of 15"),
+        (2.0, 30, [1.0] * 5 + [1.5] * 5 + [2.6] * 5, "1 in its first 5 steps, 2.6 in its last 5 at step 15"),
         (2.0, 30, [1.0] * 5 + [9.0] * 5, ""),  # too few steps to tell
         (2.0, 30, [1.0] * 13 + [50.0] * 2, ""),  # single steps are no trend
-        (2.0, 100, [1.0] * 10 + [9.0] * 19, ""),  # in a longer run more steps are looked at
-        (2.0, 100, [1.0] * 10 + [9.0] * 20, "1 in the first 10 steps, 9 in the last 10"),
-        (2.0, 9999, [1.0] * 60 + [9.0] * 11, "1 in the first 20 steps, 9 in the last 20"),
-        (2.0, 9999, [1.0] * 60 + [9.0] * 9, ""),
+        (2.0, 100, [1.0] * 10 + [9.0] * 15, ""),  # in a longer run more steps are looked at
+        (2.0, 100, [1.0] * 10 + [9.0] * 20, "1 in its first 10 steps, 9 in its last 10"),
+        (2.0, 9999, [1.0] * 60 + [9.0] * 15, "1 in its first 20 steps, 9 in its last 20"),
+        (2.0, 9999, [1.0] * 60 + [9.0] * 5, ""),
         (0.0, 30, [1.0] * 5 + [99.0] * 15, ""),
     ],
 )
-def test_a_loss_that_grows_ends_the_run(limit: float, steps: int, losses: list[float], words: str) -> None:
-    state = SimpleNamespace(
-        log_history=[{"loss": loss} for loss in losses], global_step=len(losses), max_steps=steps
-    )
+@pytest.mark.parametrize("name", ["illume/answer_ce", "illume/rationale_ce", "dpo/loss"])
+def test_a_loss_that_grows_ends_the_run(
+    limit: float, steps: int, losses: list[float], words: str, name: str
+) -> None:
+    history = [{"loss": 1.0, "illume/loss": 1.0, "dpo/margin": 1.0, name: loss} for loss in losses]
+    state = SimpleNamespace(log_history=history, global_step=len(losses), max_steps=steps)
     guard = DivergenceGuard(limit)
     if not words:
         guard.on_log(None, state, None)
         return
-    with pytest.raises(RunError, match=re.escape(words)):
+    with pytest.raises(RunError, match=re.escape(f"{name} is {words}")):
         guard.on_log(None, state, None)
+
+
+def test_steps_without_a_rationale_are_not_compared_with_steps_that_have_one() -> None:
+    """Of many tasks few are judged: the sum of a step is next to nothing, or w times a rationale's loss."""
+    few = [0.0] * 19 + [3.5] + [0.0, 3.5] * 40
+    history = [
+        {"loss": 5e-5 + 40 * each, "illume/answer_ce": 5e-5, "illume/rationale_ce": each} for each in few
+    ]
+    state = SimpleNamespace(log_history=history, global_step=len(few), max_steps=9999)
+    DivergenceGuard(2.0).on_log(None, state, None)
+    history += [dict(history[1]) | {"illume/rationale_ce": 9.0}] * 60
+    state.global_step = len(history)
+    with pytest.raises(RunError, match=re.escape("illume/rationale_ce is 3.5 in its first 20 steps, 9 in")):
+        DivergenceGuard(2.0).on_log(None, state, None)
 
 
 def test_a_run_that_diverges_is_ended(

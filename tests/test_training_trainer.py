@@ -172,12 +172,22 @@ def test_sharing_pictures_changes_nothing(
 PREFERRED = ObjectiveSettings(dpo=1.0, kto=0.5)
 
 
-@pytest.mark.parametrize("objectives", [ObjectiveSettings(), PREFERRED], ids=["illume", "with references"])
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+ACCELERATE += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
+
+
+@pytest.mark.parametrize(
+    ("objectives", "launcher"),
+    [(ObjectiveSettings(), TORCHRUN), (PREFERRED, TORCHRUN), (ObjectiveSettings(), ACCELERATE)],
+    ids=["illume", "with references", "accelerate"],
+)
 def test_two_processes_make_the_same_steps_as_one(
     base: BaseModel,
     world: tuple[list[TrainingRow], dict[str, Path]],
     tmp_path: Path,
     objectives: ObjectiveSettings,
+    launcher: list[str],
 ) -> None:
     """With the reference, each of them computes a part of it."""
     config = replace(SMALL, batch_size=8, micro_batch_size=2, max_steps=2, warmup=0.0, objectives=objectives)
@@ -189,11 +199,10 @@ def test_two_processes_make_the_same_steps_as_one(
     pictures = {name: str(path) for name, path in images.items()}
     spec = RunSpec(str(base_model_path()), None, "v0000", training_set, pictures, config)
     write_spec(tmp_path / "two", spec)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     script = Path(__file__).parent / "train_in_processes.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [*torchrun, str(script), str(tmp_path / "two")],
+        [sys.executable, "-m", *launcher, str(script), str(tmp_path / "two")],
         capture_output=True,
         text=True,
         env=environment,

@@ -187,14 +187,14 @@ def test_who_waits_does_not_wait_for_a_trial(
     service = connected_with_tasks
     trials.begin(service, 2, CHALLENGER, who="ann")
     generator.calls.clear()
-    (known,) = service.predict(2, None, [task(1)])
+    (known,) = service.predictor.predict(2, None, [task(1)])
     assert texts_of(known) == texts_of(on_screen(service, 1))
     assert generator.calls == [], "the active version's are there"
-    (fresh,) = service.predict(2, None, [task(99)])
+    (fresh,) = service.predictor.predict(2, None, [task(99)])
     assert generator.calls == [[99]], "drawn once, by the active version"
     assert all(text.endswith(OLD) for text in texts_of(fresh))
     sample_and_push(service)
-    (mixed,) = service.predict(2, None, [task(1)])
+    (mixed,) = service.predictor.predict(2, None, [task(1)])
     assert texts_of(mixed) == texts_of(on_screen(service, 1))
     assert any(text.endswith(NEW) for text in texts_of(mixed))
 

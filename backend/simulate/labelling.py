@@ -124,7 +124,7 @@ class Labelling:
     def _submit(
         self, project: Project, task: WorldTask, data: Mapping[str, Json], found: CandidateSet
     ) -> None:
-        prediction = self._service.prediction(project, found)
+        prediction = self._service.predictor.prediction(project, found)
         if isinstance(prediction, IllumeError):
             raise prediction
         for member, annotator in enumerate(self._annotators):

@@ -10,18 +10,21 @@ from typing import Any
 from transformers import TrainerCallback
 
 from illume_plugin.errors import RunError
+from illume_plugin.examples import ObjectiveName
 
 #: Called after every optimiser step: step, steps in all, loss, seconds left.
 Progress = Callable[[int, int, float, float], None]
 #: Called just before: `objective/figure` -> value of the step, such as "dpo/loss" and "dpo/margin".
 Figured = Callable[[Mapping[str, float]], None]
 
-#: Steps whose median loss is compared with that of the first ones: a tenth of the run, within these bounds.
-#: Single steps say little, their loss hangs on which tasks they have. No run is judged before three times as
-#: many steps.
+#: Steps whose median loss is compared with that of the first ones: a tenth of the run, within these bounds;
+#: the lower one is also how often. Single steps say little, their loss hangs on which tasks they have. It is
+#: judged after three times as many steps at the earliest.
 WINDOW = (5, 20)
 #: What a loss may grow in any case, nats: one near 0 may be several times as high and still small.
 SLACK = 0.5
+#: ILLUME's loss without w.
+ILLUME_MEANS = ("answer_ce", "rationale_ce")
 
 
 class StepReport(TrainerCallback):  # type: ignore[misc]
@@ -77,6 +80,10 @@ class SaveOften(TrainerCallback):  # type: ignore[misc]
 class DivergenceGuard(TrainerCallback):  # type: ignore[misc]
     """Ends a run whose loss grows instead of falling.
 
+    Each objective is compared with itself, on the steps that had records of it, and ILLUME's two means one by
+    one: where one task in thirty is judged most steps have no rationale, and their sum jumps between nothing
+    and w times a rationale's loss.
+
     Args:
         limit: how many times the first steps' median loss the last steps' may be; 0: whatever.
     """
@@ -85,21 +92,35 @@ class DivergenceGuard(TrainerCallback):  # type: ignore[misc]
         self._limit = limit
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Compare the first steps with the last.
+        """Compare the first steps with the last, every few steps.
 
         Raises:
-            RunError: the loss diverges.
+            RunError: a loss diverges.
         """
         told = state.log_history
-        window = min(max(state.max_steps // 10, WINDOW[0]), WINDOW[1])
-        if not self._limit or len(told) < 3 * window or "loss" not in told[-1]:
+        if not self._limit or "loss" not in told[-1] or state.global_step % WINDOW[0]:
             return
-        first = median(each["loss"] for each in told[:window])
-        last = median(each["loss"] for each in told[-window:])
-        if last > self._limit * first + SLACK:
-            raise RunError(
-                f"The loss diverges: {first:.3g} in the first {window} steps, {last:.3g} in the last {window}"
-                f" of {state.global_step} (more than {self._limit:g} times as much).",
-                why="The adapter would be worse than the one before; it is thrown away.",
-                todo="Train again with a smaller learning_rate; the setting divergence is the limit.",
-            )
+        window = min(max(state.max_steps // 10, WINDOW[0]), WINDOW[1])
+        for name in filter(_is_loss, told[-1]):
+            # exactly 0: the step had no record of it
+            losses = [each[name] for each in told if each.get(name)]
+            if len(losses) >= 3 * window:
+                self._compare(
+                    name, median(losses[:window]), median(losses[-window:]), window, state.global_step
+                )
+
+    def _compare(self, name: str, first: float, last: float, window: int, step: int) -> None:
+        if last <= self._limit * first + SLACK:
+            return
+        raise RunError(
+            f"The loss diverges: {name} is {first:.3g} in its first {window} steps, {last:.3g} in its last"
+            f" {window} at step {step} (more than {self._limit:g} times as much).",
+            why="The adapter would be worse than the one before; it is thrown away.",
+            todo="Train again with a smaller learning_rate; the setting divergence is the limit.",
+        )
+
+
+def _is_loss(name: str) -> bool:
+    """Whether a figure of a step is a loss, without w where it is ILLUME's."""
+    objective, _, figure = name.partition("/")
+    return figure in (ILLUME_MEANS if objective == ObjectiveName.ILLUME else ("loss",))

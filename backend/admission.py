@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flask import Request
@@ -47,25 +47,21 @@ class Admission:
         self._failures = failures or Failures()
 
     def knows(self, environ: Mapping[str, Any]) -> bool:
-        """Whether the secret stands in the path or in its header, where Label Studio's webhooks show it.
-
-        Counts nothing: who is not known this way is checked.
-        """
-        shown = environ.get(_SECRET_IN_ENVIRON)
-        return bool(environ.get(PATH_SECRET_SHOWN) or (shown and same(shown, self._secret)))
+        """Whether a call shows the secret, in one of the three places for it; nothing is counted."""
+        if environ.get(PATH_SECRET_SHOWN):
+            return True
+        return any(same(one, self._secret) for one in _shown(environ))
 
     def check(self, request: Request) -> None:
-        """Whether the call shows the secret, in one of the three places for it.
+        """Let in who shows the secret, and count who shows another one.
 
         Raises:
             UnauthorizedError: it shows none, or a wrong one.
             TooManyFailuresError: it shows a wrong one, and many came from there before.
         """
-        in_path = request.environ.get(PATH_SECRET_SHOWN)
-        shown = [one for one in (request.headers.get(SECRET_HEADER, ""), _basic_password(request)) if one]
-        if in_path or any(same(one, self._secret) for one in shown):
+        if self.knows(request.environ):
             return
-        if shown or in_path is not None:
+        if PATH_SECRET_SHOWN in request.environ or any(_shown(request.environ)):
             address = caller(request, self._proxies)
             self._failures.check(address)
             self._failures.note(address)
@@ -77,8 +73,14 @@ class Admission:
         )
 
 
-def _basic_password(request: Request) -> str:
-    kind, _, value = request.headers.get("Authorization", "").partition(" ")
+def _shown(environ: Mapping[str, Any]) -> Iterator[str]:
+    """What stands where a secret may stand, besides the path."""
+    found = environ.get(_SECRET_IN_ENVIRON, ""), _basic_password(environ.get("HTTP_AUTHORIZATION", ""))
+    return (one for one in found if one)
+
+
+def _basic_password(authorization: str) -> str:
+    kind, _, value = authorization.partition(" ")
     if kind.lower() != "basic":
         return ""
     try:

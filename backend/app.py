@@ -13,7 +13,7 @@ from backend import dashboard, protocol, webhook
 from backend.admission import Admission, SecretPath
 from backend.credentials import WINDOW_S
 from backend.dashboard.traffic import traffic_of
-from backend.listener import HEADERS, Listener
+from backend.listener import HEADERS, PROBLEM, Listener
 from backend.model import IllumeBackend
 from backend.service import Service
 from backend.settings import Settings
@@ -55,6 +55,8 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
         # the status page has a lock of its own: Label Studio's secret does not open it, nor it the others
         if request.path not in OPEN_PATHS and dashboard.NAME not in request.blueprints:
             admission.check(request)
+        if PROBLEM in request.environ:  # it failed on the shorter way, and is not tried twice
+            raise request.environ[PROBLEM]
 
     @app.after_request
     def protect(response: Response) -> Response:
@@ -68,8 +70,9 @@ def create_app(settings: Settings, *, service: Service | None = None) -> Flask:
     app.register_blueprint(protocol.blueprint)
     app.register_blueprint(webhook.blueprint)
     dashboard.install(app, IllumeBackend.service)
+    usual = {"/webhook": webhook.usual_event(IllumeBackend.service), "/predict": protocol.usual_predict()}
     traffic, limit = traffic_of(app), settings.max_body_bytes
-    listener = Listener(app.wsgi_app, IllumeBackend.service, admission, traffic, limit=limit)
+    listener = Listener(app.wsgi_app, usual, admission, traffic, limit=limit)
     app.wsgi_app = SecretPath(listener, secret)  # type: ignore[method-assign]
     return app
 

@@ -1,26 +1,25 @@
-"""The usual event's way into the store, past Flask: the check of the secret, one parse, one commit.
+"""Label Studio's usual calls, answered past Flask: the check of the secret, one parse, the work, one answer.
 
-Label Studio hangs up after a second and sends an event once, so what a storm of them costs decides what
-arrives (docs/adr/0023). Whatever is not usual goes to the app, which answers it: another path, no secret or a
-wrong one, a body too large or not JSON, and an event that could not be kept, with the reason.
+Label Studio hangs up on an event after a second and sends it once, and annotators wait for candidates: what
+each call costs decides how many come through (docs/adr/0023). Whatever is not usual goes to the app, which
+answers it: another path, no secret or a wrong one, a body too large or not JSON, and a call that failed, with
+the reason.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from backend.admission import Admission
 from backend.dashboard.traffic import Traffic
-from backend.service import Service
 
-PATH = "/webhook"
-ENDPOINT = "webhook.receive"
-#: In the WSGI environment: why an event was not kept, for the app to answer.
-PROBLEM = "illume.event_problem"
+#: In the WSGI environment: why a call failed, for the app to answer.
+PROBLEM = "illume.problem"
 #: Of every answer that no browser is to show.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -30,51 +29,70 @@ _JSON = json.JSONEncoder(separators=(",", ":")).encode
 _WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """A call with POST that carries a JSON object and is answered by one.
+
+    Attributes:
+        endpoint: as Flask names it, for the metrics.
+        status: of the answer.
+        work: body and WSGI environment -> answer.
+    """
+
+    endpoint: str
+    status: str
+    work: Callable[[dict[str, Any], dict[str, Any]], Mapping[str, Any]]
+
+
 class Listener:
-    """Takes usual events, and passes all other calls on.
+    """Answers usual calls, and passes all others on.
 
     Args:
+        app: answers the others.
+        calls: path -> the usual call.
         limit: bytes of a body; a larger one is for the app to refuse.
     """
 
     def __init__(
-        self, app: _WSGI, service: Service, admission: Admission, traffic: Traffic, *, limit: int
+        self, app: _WSGI, calls: Mapping[str, Usual], admission: Admission, traffic: Traffic, *, limit: int
     ) -> None:
         self._app = app
-        self._service = service
+        self._calls = calls
         self._admission = admission
         self._traffic = traffic
         self._limit = limit
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         begin = time.perf_counter()
-        if environ.get("PATH_INFO") != PATH or environ.get("REQUEST_METHOD") != "POST":
+        call = self._calls.get(environ.get("PATH_INFO", ""))
+        if call is None or environ.get("REQUEST_METHOD") != "POST":
             return self._app(environ, start_response)
-        event = self._event(environ) if self._admission.knows(environ) else None
-        answer = None if event is None else self._keep(event, environ)
+        body = self._body(environ) if self._admission.knows(environ) else None
+        answer = None if body is None else _answer(call, body, environ)
         if answer is None:
             return self._app(environ, start_response)
         length = ("Content-Length", str(len(answer)))
-        start_response("201 CREATED", [("Content-Type", "application/json"), length, *HEADERS.items()])
-        self._traffic.note(ENDPOINT, 201, time.perf_counter() - begin)
+        start_response(call.status, [("Content-Type", "application/json"), length, *HEADERS.items()])
+        self._traffic.note(call.endpoint, int(call.status[:3]), time.perf_counter() - begin)
         return [answer]
 
-    def _event(self, environ: dict[str, Any]) -> dict[str, Any] | None:
+    def _body(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """The body, which the app can still read; None: it is for the app to say what is wrong with it."""
         told = environ.get("CONTENT_LENGTH", "")
         if not (told.isascii() and told.isdecimal()) or int(told) > self._limit:
             return None
-        body = environ["wsgi.input"].read(int(told))
-        environ["wsgi.input"] = BytesIO(body)
+        sent = environ["wsgi.input"].read(int(told))
+        environ["wsgi.input"] = BytesIO(sent)
         try:
-            event = json.loads(body)
+            body = json.loads(sent)
         except (ValueError, RecursionError):
             return None
-        return event if isinstance(event, dict) else None
+        return body if isinstance(body, dict) else None
 
-    def _keep(self, event: dict[str, Any], environ: dict[str, Any]) -> bytes | None:
-        try:
-            return _JSON(self._service.receive(event)).encode() + b"\n"
-        except Exception as error:  # noqa: BLE001 - raised again in the app, which answers all errors
-            environ[PROBLEM] = error
-            return None
+
+def _answer(call: Usual, body: dict[str, Any], environ: dict[str, Any]) -> bytes | None:
+    try:
+        return _JSON(call.work(body, environ)).encode() + b"\n"
+    except Exception as error:  # noqa: BLE001 - raised again in the app, which answers all errors
+        environ[PROBLEM] = error
+        return None

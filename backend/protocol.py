@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from backend.clients import gone
+from backend.listener import Usual
 from backend.model import IllumeBackend, project_number
 from backend.service import Service
 from illume_plugin import __version__
@@ -41,20 +43,23 @@ def json_object() -> dict[str, Any]:
             f"The body ({len(request.get_data())} bytes) is not a JSON object.",
             why="Label Studio's calls all carry one.",
         )
-    if _is_deep(body):
-        raise _too_deep()
+    refuse_deep(body)
     return body
 
 
-def _is_deep(body: dict[str, Any]) -> bool:
-    """Whether it nests more than MAX_DEPTH levels deep; looked at level by level, never by recursion."""
+def refuse_deep(body: dict[str, Any]) -> None:
+    """Look at it level by level, never by recursion.
+
+    Raises:
+        BadRequestError: it nests deeper than any call of Label Studio.
+    """
     level: list[Any] = [body]
     for _ in range(MAX_DEPTH):
         inside = (each.values() if isinstance(each, dict) else each for each in level)
         level = [item for items in inside for item in items if isinstance(item, dict | list)]
         if not level:
-            return False
-    return True
+            return
+    raise _too_deep()
 
 
 def _too_deep() -> BadRequestError:
@@ -106,7 +111,20 @@ def _backend(project_id: int, label_config: str | None) -> IllumeBackend:
 @blueprint.post("/predict")
 def predict() -> Response:
     """Predictions of the same length and order as the tasks."""
-    body = json_object()
+    return jsonify(_predictions(json_object(), request.environ))
+
+
+def usual_predict() -> Usual:
+    """The same past Flask."""
+
+    def work(body: dict[str, Any], environ: dict[str, Any]) -> dict[str, Any]:
+        refuse_deep(body)
+        return _predictions(body, environ)
+
+    return Usual("protocol.predict", "200 OK", work)
+
+
+def _predictions(body: dict[str, Any], environ: Mapping[str, Any]) -> dict[str, Any]:
     tasks = body.get("tasks")
     if not isinstance(tasks, list) or not tasks:
         raise BadRequestError("tasks must be a list of at least one task.")
@@ -117,7 +135,7 @@ def predict() -> Response:
     if context is not None and not isinstance(context, dict):
         raise BadRequestError("params.context must be an object or null.")
     backend = _backend(_project_id(body), _text(body, "label_config"))
-    return jsonify(results=backend.predict(tasks, context=context, gone=gone(request.environ)))
+    return {"results": backend.predict(tasks, context=context, gone=gone(environ))}
 
 
 @blueprint.route("/versions", methods=["GET", "POST"])

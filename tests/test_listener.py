@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from conftest import SECRET, recorded
+from conftest import SECRET, SELECT, recorded, task
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
@@ -15,7 +15,6 @@ from werkzeug.test import Client, TestResponse
 
 from backend.app import create_app
 from backend.dashboard.traffic import traffic_of
-from backend.listener import ENDPOINT
 from backend.service import Service
 from backend.settings import SECRET_HEADER, Settings
 from illume_plugin.errors import UnavailableError
@@ -70,18 +69,32 @@ def test_a_usual_event_is_kept_past_flask(
     assert (again.status_code, again.get_json()) == (201, {"stored": False})
     assert [one["annotation"] for one in kept(service.store)] == [EVENT["annotation"]]
     assert through_flask == []
-    assert requests(app) == {(ENDPOINT, 201): 2}
+    assert requests(app) == {("webhook.receive", 201): 2}
 
 
-def test_both_ways_answer_the_same(app: Flask, connected: int, through_flask: list[str]) -> None:
-    basic = Client(app).post("/webhook", json=EVENT, auth=("illume", SECRET))
-    assert through_flask == ["/webhook"], "only a webhook's header, or its path, goes the short way"
-    usual = send(app, {**EVENT, "other": 1})
-    assert through_flask == ["/webhook"]
-    assert basic.status_code == usual.status_code
-    assert basic.get_json() == usual.get_json()
-    assert dict(basic.headers) == dict(usual.headers)
-    assert requests(app) == {(ENDPOINT, 201): 2}
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/webhook", EVENT),
+        ("/predict", {"tasks": [task(1), task(2)], "project": "2.1", "label_config": SELECT}),
+    ],
+)
+def test_both_ways_answer_the_same(
+    app: Flask, connected: int, through_flask: list[str], path: str, body: dict[str, Any]
+) -> None:
+    known = ("illume", SECRET)
+    send(app, body, path=path)  # now it is here already
+    usual = Client(app).post(path, json=body, auth=known)
+    assert through_flask == []
+    counted = dict(requests(app))
+    app.wsgi_app.app._calls = {}  # type: ignore[attr-defined]
+    by_flask = Client(app).post(path, json=body, auth=known)
+    assert through_flask == [path]
+    assert by_flask.status_code == usual.status_code
+    assert by_flask.data == usual.data
+    assert dict(by_flask.headers) == dict(usual.headers)
+    assert requests(app) == {key: count + 1 for key, count in counted.items()}
+    assert len(counted) == 1
 
 
 def test_start_training_says_which_run(app: Flask, connected: int, through_flask: list[str]) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
 from illume_plugin.identity import content_hash
 from illume_plugin.types import BASE_VERSION, Preference, TrainingSet
 
 _SAID = tuple(each.name for each in fields(Preference) if each.name != "shared_with")
+_values = attrgetter(*_SAID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def said(preferences: Iterable[Preference]) -> str:
     Who else wrote a text is nothing that anybody says, and hashes from before that was known stay right.
     """
     return content_hash(
-        sorted(content_hash({name: getattr(each, name) for name in _SAID}) for each in preferences)
+        sorted(content_hash(dict(zip(_SAID, _values(each), strict=True))) for each in preferences)
     )
 
 

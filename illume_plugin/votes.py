@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -20,7 +19,7 @@ class Votes:
     unfits: int = 0
     bests: int = 0
     stars: list[float] = field(default_factory=list)
-    spellings: Counter[str] = field(default_factory=Counter)
+    spellings: dict[str, int] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -74,8 +73,9 @@ def count_votes(preferences: Iterable[Preference]) -> Mapping[int, TaskVotes]:
     votes: dict[int, dict[str, Votes]] = {}
     for preference in set(preferences):
         of_task = votes.setdefault(preference.task_id, {})
-        counted = of_task.setdefault(wording(preference.text), Votes())
-        counted.spellings[preference.text] += 1
+        said = wording(preference.text)
+        counted = of_task.get(said) or of_task.setdefault(said, Votes())
+        counted.spellings[preference.text] = counted.spellings.get(preference.text, 0) + 1
         counted.bests += preference.best
         if preference.verdict is Verdict.FITS:
             counted.fits += 1

@@ -173,7 +173,8 @@ PREFERRED = ObjectiveSettings(dpo=1.0, kto=0.5)
 
 
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-ACCELERATE = ["accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1"]
+#: Its way of starting several processes that needs no MPI; on which device they train is ours to say.
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--num_machines=1"]
 ACCELERATE += ["--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0"]
 
 

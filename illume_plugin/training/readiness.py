@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 
 from illume_plugin.dataset import refuse
 from illume_plugin.errors import RunError
@@ -25,7 +26,7 @@ def refuse_unready(
     """Say no to a run that cannot learn what it is for.
 
     Args:
-        preferences: of the project.
+        preferences: of the project, those of one annotation together.
         minimum_accepted: rationales that fit, where ILLUME's loss is on.
 
     Raises:
@@ -70,21 +71,27 @@ def _refuse_one_side(training_set: TrainingSet) -> None:
 
 
 def _refuse_one_row(preferences: Iterable[Preference]) -> None:
-    """Candidates are shuffled: ticks that are all on one row alone were not made by reading."""
-    of_annotation: dict[int, dict[int, bool]] = defaultdict(dict)
-    for each in preferences:
-        if each.origin is Origin.CANDIDATE and each.position > 0 and each.turn == 1:
-            of_annotation[each.annotation_id][each.position] = each.verdict is Verdict.FITS
-    ticked = [_ticks(rows) for rows in of_annotation.values() if len(rows) > 1]
-    made = [rows for rows in ticked if rows]
-    if len(made) < ONE_ROW or len(set(made)) > 1 or len(made[0]) > 1:
+    """Candidates are shuffled: ticks that are all on one row alone were not made by reading.
+
+    Of a million preferences those of two annotations are read where nothing is wrong.
+    """
+    made, row = 0, 0
+    for _, held in groupby(preferences, key=attrgetter("annotation_id")):
+        rows = {each.position: each.verdict is Verdict.FITS for each in held if _is_of_a_row(each)}
+        ticked = [position for position, fits in rows.items() if fits]
+        if len(rows) < 2 or not ticked:
+            continue
+        if len(ticked) > 1 or row not in (0, ticked[0]):
+            return
+        made, row = made + 1, ticked[0]
+    if made < ONE_ROW:
         return
     raise RunError(
-        f"All {len(made)} annotations with a tick have ticked row {made[0][0]} and no other.",
+        f"All {made} annotations with a tick have ticked row {row} and no other.",
         why="Candidates are shown in a shuffled order, so this says nothing of what they tell.",
         todo="Ask the annotators to read every row; cancel those annotations in Label Studio.",
     )
 
 
-def _ticks(rows: Mapping[int, bool]) -> tuple[int, ...]:
-    return tuple(sorted(position for position, fits in rows.items() if fits))
+def _is_of_a_row(preference: Preference) -> bool:
+    return preference.origin is Origin.CANDIDATE and preference.position > 0 and preference.turn == 1

@@ -256,7 +256,7 @@ Ready.
   1. Tick every explanation that is true of the picture and supports the answer: keys 1 to 6,
      N for none of them, Ctrl+Enter submits and brings the next task.
   2. After a dozen tasks start training: {tour.url}/projects/{project_id}/settings/ml,
-     the three dots beside ILLUME, Start Training. Or: {illume} train
+     the three dots beside ILLUME, Start Training, and once more to confirm. Or: {illume} train
   3. Label Studio shows no progress of training; the status page does:
      http://127.0.0.1:{tour.port}/status/{project_id}   (or: {illume} runs)
      A minute later the next task shows candidates of v0001, if it is not worse.

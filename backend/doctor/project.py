@@ -49,9 +49,7 @@ def in_step(service: Service, project: Project) -> Iterator[Check]:
         yield found(name, Finding.NEVER_READ, "Label Studio was never asked what it holds", project=number)
         return
     ago = service.clock() - known.checked_at
-    detail = (
-        f"Label Studio was asked {ago:.0f} s ago; {known.found} changes were found that no event had told"
-    )
+    detail = f"Label Studio was asked {ago:.0f} s ago; changes found that no event had told: {known.found}"
     late = ago > LATE_S + service.settings.reconcile_every_s
     yield found(name, Finding.READ_LATE, detail, project=number) if late else good(name, detail)
     if known.found and received is None:

@@ -56,8 +56,11 @@ def _table(found: Mapping[str, Any]) -> str:
 
 
 def _what(name: str, figure: Mapping[str, Any]) -> str:
-    what = WHAT.get(name) or str(figure["detail"].get("what", ""))
-    return f"{what} (quick: less of it)" if figure["detail"].get("quick") else what
+    detail = figure["detail"]
+    what = WHAT.get(name) or str(detail.get("what", ""))
+    if detail.get("layers"):
+        what += f" (text model of {detail['layers']} layers)"
+    return f"{what} (quick: less of it)" if detail.get("quick") else what
 
 
 def _measured(one: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -84,6 +84,8 @@ def main(
             click.echo(f"{name:9} left out: {reason}")
             continue
         found[name]["detail"] = where(device, kind) | found[name]["detail"] | {"quick": quick}
+        if depth:
+            found[name]["detail"]["layers"] = depth
         click.echo(line(name, found[name]))
         if out:
             out.parent.mkdir(parents=True, exist_ok=True)

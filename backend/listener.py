@@ -26,6 +26,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _JSON = json.JSONEncoder(separators=(",", ":")).encode
+_DIGITS = 20
 _WSGI = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
@@ -79,7 +80,8 @@ class Listener:
     def _body(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """The body, which the app can still read; None: it is for the app to say what is wrong with it."""
         told = environ.get("CONTENT_LENGTH", "")
-        if not (told.isascii() and told.isdecimal()) or int(told) > self._limit:
+        # more digits than any length has: Python refuses to make a number of some thousands
+        if not (told.isascii() and told.isdecimal() and len(told) < _DIGITS) or int(told) > self._limit:
             return None
         sent = environ["wsgi.input"].read(int(told))
         environ["wsgi.input"] = BytesIO(sent)

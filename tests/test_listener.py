@@ -21,6 +21,7 @@ from illume_plugin.errors import UnavailableError
 from illume_plugin.store import Store
 from illume_plugin.store.tables import events
 
+SECRET_IN_ENVIRON = "HTTP_" + SECRET_HEADER.upper().replace("-", "_")
 EVENT: dict[str, Any] = recorded("24")["body"]
 
 
@@ -150,6 +151,14 @@ def test_other_methods_and_paths_are_the_apps(app: Flask, through_flask: list[st
 def test_a_body_that_is_too_large_is_not_read(settings: Settings, service: Service) -> None:
     app = create_app(settings.model_copy(update={"max_body_bytes": 100}), service=service)
     assert send(app).status_code == 413
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+5", "1_0", "\N{SUPERSCRIPT TWO}", "9" * 30, "9" * 5000])
+def test_lengths_that_are_none_are_for_the_app(app: Flask, through_flask: list[str], length: str) -> None:
+    told = {"CONTENT_LENGTH": length, SECRET_IN_ENVIRON: SECRET}
+    answer = Client(app).open("/webhook", method="POST", data=b"{}", environ_overrides=told)
+    assert answer.status_code in (400, 413)
+    assert through_flask == ["/webhook"]
 
 
 def test_what_could_not_be_kept_is_tried_once(

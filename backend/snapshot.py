@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from typing import Any
 
 from backend.service import Service
@@ -48,8 +49,10 @@ def refuse_unready(
     Raises:
         RunError: with the reason; see `readiness.refuse_unready`.
     """
-    with service.store.read() as conn:
-        preferences = judgements.each_preference(conn, project_id)  # a million of them fit twice nowhere
+    with (
+        service.store.read() as conn,
+        closing(judgements.each_preference(conn, project_id)) as preferences,  # seldom to the end
+    ):
         readiness.refuse_unready(
             training_set, preferences, objectives, minimum_accepted=service.settings.minimum_accepted
         )

@@ -87,7 +87,9 @@ class StandInChild:
     during: Callable[[], None] = staticmethod(lambda: None)
     error: RunError | None = None
 
-    def __init__(self, folder: Path, *, threads: int = 0, lock: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int = 0, processes: int = 1, lock: int | None = None
+    ) -> None:
         self.folder = folder
         self.lock = lock
         self.left = 2

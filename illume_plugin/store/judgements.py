@@ -5,7 +5,7 @@ wins, deletion is for ever. So any order and any repetition of events ends in th
 stands what Label Studio shows when it is asked (`sure`): it is the truth, events are hints.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -133,8 +133,10 @@ def preferences_in(conn: Connection, project_id: int, *, after: int = 0) -> list
     return list(each_preference(conn, project_id, after=after))
 
 
-def each_preference(conn: Connection, project_id: int, *, after: int = 0) -> Iterator[Preference]:
-    """As `preferences_in`, one after the other; to be gone through within the transaction."""
+def each_preference(
+    conn: Connection, project_id: int, *, after: int = 0
+) -> Generator[Preference, None, None]:
+    """As `preferences_in`, one after the other, within the transaction; close it where some are left."""
     c = preferences.c
     query = (
         select(*(c[name] for name in _FIELDS))
@@ -144,10 +146,11 @@ def each_preference(conn: Connection, project_id: int, *, after: int = 0) -> Ite
         .execution_options(yield_per=_AT_A_TIME)
     )
     last: Sequence[Any] = ()
-    for row in conn.execute(query):
-        # what a row has in common with the one before is one object: a million of them take half the memory
-        last = [old if old == new else new for old, new in zip(last or row, row, strict=True)]
-        yield _preference(last)
+    with conn.execute(query) as rows:  # PostgreSQL keeps the rest of them ready until it is told
+        for row in rows:
+            # what a row has in common with the one before is one object: a million take half the memory
+            last = [old if old == new else new for old, new in zip(last or row, row, strict=True)]
+            yield _preference(last)
 
 
 def preferences_of_annotations(

@@ -51,6 +51,7 @@ class Predictor:
     """Answers calls of /predict. Safe to share between threads.
 
     Args:
+        settings: those of the moment.
         parse: reads a labelling configuration.
         take_note: of a project's labelling configuration, which may be new.
         prepare: makes sure that a project's version can be sampled with.
@@ -58,7 +59,7 @@ class Predictor:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Callable[[], Settings],
         store: Store,
         sampler: Sampler,
         scheduler: Scheduler,
@@ -153,14 +154,14 @@ class Predictor:
         missing = {task_id: fields for task_id, fields in data.items() if task_id not in stored}
         if not missing:
             return Sampled(stored, {})
-        if len(missing) > self._settings.predict_max_tasks:
+        if len(missing) > self._settings().predict_max_tasks:
             raise TooLargeError(
                 f"{len(missing)} of the {len(data)} tasks of this call have no candidates yet; "
-                f"one call may sample {self._settings.predict_max_tasks}.",
+                f"one call may sample {self._settings().predict_max_tasks}.",
                 why="Label Studio gives up on a /predict call after 100 s.",
                 todo=f"Run: illume presample --project {project.project_id}",
             )
-        deadline = time.monotonic() + self._settings.predict_deadline_s
+        deadline = time.monotonic() + self._settings().predict_deadline_s
         if not self._live.acquire(blocking=False):
             raise UnavailableError(
                 f"{LIVE_CALLS} calls are sampling already.", todo="Ask again in a few seconds."

@@ -57,7 +57,7 @@ class Service:
         )
         self.scheduler = Scheduler(self._sample, at_a_time=self._tasks_at_a_time)
         self.predictor = Predictor(
-            settings,
+            lambda: self.settings,
             self.store,
             self.sampler,
             self.scheduler,

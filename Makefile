@@ -89,7 +89,7 @@ vllm-test: .venv/.installed .venv-vllm/.installed
 	@touch $@
 
 screenshots: install browser
-	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py tests/live/test_dashboard_live.py
+	@ILLUME_SCREENSHOTS="$(CURDIR)/docs" $(BIN)/pytest -q -m live tests/live/test_loop_live.py tests/live/test_dashboard_live.py tests/live/test_live_round_live.py
 
 bench: .venv/.installed
 	@$(BIN)/python benchmarks/sampling.py --quick --only P1,P3,P8 --json results/sampling-quick.json

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from backend.reconcile import Reconciler
@@ -10,7 +10,7 @@ from backend.service import Service
 from backend.settings import BASIC_USER, SECRET_HEADER
 from illume_plugin.errors import LabelConfigError, LabelStudioError
 from illume_plugin.labelstudio import LabelStudio
-from illume_plugin.labelstudio.records import ProjectInfo
+from illume_plugin.labelstudio.records import BackendInfo, ProjectInfo
 from illume_plugin.store import projects
 
 #: Title of our backend in Label Studio; a project whose model version is this title asks us live.
@@ -106,13 +106,21 @@ class Connector:
                     self.project_id, self.url, TITLE, is_interactive=True, **access
                 ),
             )
+        elif ours[0].state == "CO" and not ours[0].is_interactive:
+            yield Change(
+                f"let annotators ask the ML backend at {self.url} for new candidates (interactive)",
+                self._updates(ours[0], access),
+            )
         elif ours[0].state != "CO":
             yield Change(
                 f"bring the ML backend at {self.url} up to date (state {ours[0].state}: {ours[0].error})",
-                lambda: self.label_studio.update_backend(
-                    ours[0].backend_id, self.project_id, self.url, TITLE, is_interactive=True, **access
-                ),
+                self._updates(ours[0], access),
             )
+
+    def _updates(self, backend: BackendInfo, access: Mapping[str, str]) -> Callable[[], object]:
+        return lambda: self.label_studio.update_backend(
+            backend.backend_id, self.project_id, self.url, TITLE, is_interactive=True, **access
+        )
 
     def _webhook(self) -> Iterator[Change]:
         address = f"{self.url}/webhook"

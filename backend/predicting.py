@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from backend.sampling import Sampled, Sampler
 from backend.scheduling import Priority, Scheduler
 from backend.settings import Settings
+from illume_plugin import live_rounds
 from illume_plugin.errors import (
     BadRequestError,
     IllumeError,
@@ -23,9 +24,9 @@ from illume_plugin.errors import (
 )
 from illume_plugin.generation.stopping import never
 from illume_plugin.label_config import LabelConfig
-from illume_plugin.predictions import answer_context, check_prediction, render_prediction
+from illume_plugin.predictions import check_prediction, render_prediction
 from illume_plugin.store import Store, candidates, projects
-from illume_plugin.types import MAX_ID, CandidateSet, Json, Project
+from illume_plugin.types import MAX_ID, CandidateSet, Json, Project, Wish
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +106,7 @@ class Predictor:
         project = at_hand.project
         config = self._parse(project.label_config)
         if context is not None:
-            answer = answer_context(config, project.active_version, context)
-            if answer is not None:
-                return [answer for _ in tasks]
+            return [self._live_round(project, config, data, context, gone) for _ in tasks[:1]]
         found = self._candidates(at_hand, data, gone)
         items = {
             task_id: self._item(project, found.sets[task_id])
@@ -118,6 +117,36 @@ class Predictor:
         if not at_hand.given or len(found.sets) > len(at_hand.sets):
             self._note_given(project, found.sets.values())
         return [items[task["id"]] for task in tasks]
+
+    def _live_round(
+        self,
+        project: Project,
+        config: LabelConfig,
+        data: Mapping[int, Mapping[str, Any]],
+        context: Mapping[str, Any],
+        gone: Callable[[], bool],
+    ) -> dict[str, Json]:
+        """The answer to an interactive call. A failure is an answer too: Label Studio shows no other one."""
+        asked = live_rounds.live_round(config, context)
+        if asked is None or len(data) != 1:
+            return live_rounds.nothing(project.active_version)
+        if not asked.wish.rows:
+            return live_rounds.nothing_new(config, asked, project.active_version)
+        (task_id,) = data
+        try:
+            alone = replace(project, challenger=None)
+            sampled = self._sample_live(alone, data, Priority.INTERACTIVE, gone, asked.wish)
+            if task_id in sampled.problems:
+                raise sampled.problems[task_id]
+        except IllumeError as error:
+            log.warning("project %d, task %d: no new candidates: %s", project.project_id, task_id, error)
+            return live_rounds.failed(config, asked, project.active_version)
+        answer = live_rounds.answered(config, asked, sampled.sets[task_id])
+        problems = check_prediction(config, answer)
+        if problems:
+            log.warning("project %d, task %d: answer held back: %s", project.project_id, task_id, problems)
+            return live_rounds.failed(config, asked, project.active_version)
+        return answer
 
     def _at_hand(self, project_id: int, label_config: str | None, task_ids: Sequence[int]) -> _AtHand:
         """What the store has for a call; a labelling configuration that is new is taken note of."""
@@ -161,6 +190,23 @@ class Predictor:
                 why="Label Studio gives up on a /predict call after 100 s.",
                 todo=f"Run: illume presample --project {project.project_id}",
             )
+        sampled = self._sample_live(alone, missing, Priority.OPEN, gone)
+        return Sampled({**stored, **sampled.sets}, sampled.problems)
+
+    def _sample_live(
+        self,
+        project: Project,
+        data: Mapping[int, Mapping[str, Any]],
+        priority: Priority,
+        gone: Callable[[], bool],
+        wish: Wish | None = None,
+    ) -> Sampled:
+        """Candidates that somebody waits for.
+
+        Raises:
+            UnavailableError: as many calls as may are sampling already.
+            IllumeError: no task can be sampled.
+        """
         deadline = time.monotonic() + self._settings().predict_deadline_s
         if not self._live.acquire(blocking=False):
             raise UnavailableError(
@@ -168,12 +214,11 @@ class Predictor:
             )
         try:
             self._prepare(project.project_id, project.active_version)
-            sampled = self._scheduler.sample(
-                alone, missing, priority=Priority.OPEN, deadline=deadline, gone=gone
+            return self._scheduler.sample(
+                project, data, priority=priority, wish=wish, deadline=deadline, gone=gone
             )
         finally:
             self._live.release()
-        return Sampled({**stored, **sampled.sets}, sampled.problems)
 
     def _item(self, project: Project, candidate_set: CandidateSet) -> dict[str, Json]:
         prediction = self.prediction(project, candidate_set)

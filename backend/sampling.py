@@ -20,6 +20,7 @@ from illume_plugin.fault_points import point
 from illume_plugin.generation.generator import Generator, SampleRequest
 from illume_plugin.generation.plan import SamplingPlan, SentenceSearch, Strategy, not_on_a_server
 from illume_plugin.generation.stopping import never
+from illume_plugin.identity import content_hash
 from illume_plugin.images import ImageStore
 from illume_plugin.label_config import LabelConfig, parse_label_config, read_task
 from illume_plugin.predictions import arrange
@@ -27,7 +28,8 @@ from illume_plugin.proposals import Choice, Proposal, propose
 from illume_plugin.registry import Registry
 from illume_plugin.store import Store, candidates
 from illume_plugin.trials import mixed_plan
-from illume_plugin.types import CandidateSet, Project, Task
+from illume_plugin.types import CandidateSet, Project, Task, Wish
+from illume_plugin.wishes import propose_for_wish
 
 if TYPE_CHECKING:
     from illume_plugin.relevance import ImageTextEncoder
@@ -253,6 +255,45 @@ class Sampler:
             problems |= failed
         return Sampled(sets, problems)
 
+    def sample_for_wish(
+        self,
+        project: Project,
+        data: Mapping[int, Mapping[str, Any]],
+        wish: Wish,
+        *,
+        keys: tuple[str, str],
+        stop: Callable[[], bool] = never,
+    ) -> Sampled:
+        """Sample what an annotator asks for; a set without candidates says that there is nothing new.
+
+        Nothing is kept: what is shown comes back inside the annotation, and the same wish gives the same
+        candidates again. The active version alone draws, also during a trial.
+
+        Raises:
+            SamplingStopped: `stop` said so.
+            LabelConfigError, ModelError: nothing can be sampled.
+        """
+        config = parse_label_config(project.label_config, question_key=keys[0], answer_key=keys[1])
+        requests, problems = self._requests(project, config, data)
+        limit = min(self.plan.limit, wish.rows)
+        found, failed = self._by(
+            project, project.active_version, requests, limit, stop, partial(propose_for_wish, wish=wish)
+        )
+        plan = content_hash(["wish", self.plan.hash, wish.round, wish.before, wish.text])
+        sets = {
+            request.task.task_id: arrange(
+                proposal.chosen,
+                project_id=project.project_id,
+                task_id=request.task.task_id,
+                version=project.active_version,
+                plan=plan,
+                dropped=proposal.dropped,
+            )
+            for request, proposal in found
+        }
+        _log_dropped(project.project_id, [proposal for _, proposal in found])
+        return Sampled(sets, problems | failed)
+
     def _chunk(
         self,
         project: Project,
@@ -262,7 +303,7 @@ class Sampler:
     ) -> tuple[dict[int, CandidateSet], dict[int, IllumeError]]:
         requests, problems = self._requests(project, config, data)
         limit = min(self.plan.limit, config.slots)
-        found, failed = self._proposed(project, requests, limit, stop) if requests else ([], {})
+        found, failed = self._proposed(project, requests, limit, stop)
         problems |= failed
         sets = {}
         for request, proposal in found:
@@ -301,12 +342,15 @@ class Sampler:
         requests: Sequence[SampleRequest],
         limit: int,
         stop: Callable[[], bool],
+        how: Callable[..., Sequence[Proposal]] = propose,
     ) -> tuple[list[Proposed], dict[int, IllumeError]]:
+        if not requests:
+            return [], {}
         with self.engine.adapters.using(project.project_id, version) as adapter:
             return _each(
                 requests,
                 partial(
-                    propose,
+                    how,
                     self.engine.generator(),
                     plan=self.plan,
                     choice=replace(self.choice, limit=limit),

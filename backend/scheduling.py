@@ -18,16 +18,16 @@ from typing import Any
 from backend.sampling import Sampled, too_late
 from illume_plugin.errors import IllumeError, UnavailableError
 from illume_plugin.generation.stopping import SamplingStopped
-from illume_plugin.types import CandidateSet, Project
+from illume_plugin.types import CandidateSet, Project, Wish
 
 #: Seconds between two looks at whether a caller is still there.
 LOOK_S = 0.1
 
 Fields = Mapping[str, Any]
-#: Project, the versions that draw for it, task.
-_Key = tuple[int, tuple[str, ...], int]
-#: Samples tasks of one project: (project, task id -> task data, whether to stop) -> what became of them.
-Work = Callable[[Project, Mapping[int, Fields], Callable[[], bool]], Sampled]
+#: Project, the versions that draw for it, what an annotator wishes for, task.
+_Key = tuple[int, tuple[str, ...], Wish | None, int]
+#: Samples tasks of one project: (project, task id -> task data, wish, whether to stop) -> what came of it.
+Work = Callable[[Project, Mapping[int, Fields], Wish | None, Callable[[], bool]], Sampled]
 
 
 class Priority(IntEnum):
@@ -50,6 +50,7 @@ class _Job:
     fields: Fields
     priority: Priority
     number: int
+    wish: Wish | None = None
     waiting: int = 0
     outcome: CandidateSet | IllumeError | None = None
     crash: BaseException | None = None
@@ -57,7 +58,7 @@ class _Job:
     @property
     def key(self) -> _Key:
         """What makes two jobs the same."""
-        return self.project.project_id, self.project.adapters, self.task_id
+        return self.project.project_id, self.project.adapters, self.wish, self.task_id
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -83,11 +84,11 @@ class _Queue:
         return sorted((job for job in self.jobs.values() if id(job) not in begun), key=lambda job: job.turn)
 
     def take(self, limit: int) -> list[_Job]:
-        """Begin the next jobs that one batch can hold: of one project, its adapters and priority."""
+        """Begin the next jobs that one batch can hold: of one project, its adapters, wish and priority."""
         queue = self.in_turn()
         first = queue[0]
         alike = takewhile(lambda job: job.priority == first.priority, queue)
-        same = [job for job in alike if job.key[:2] == first.key[:2]]
+        same = [job for job in alike if job.key[:3] == first.key[:3]]
         self.batch = same[:limit]
         return self.batch
 
@@ -116,6 +117,7 @@ class Scheduler:
         data: Mapping[int, Fields],
         *,
         priority: Priority,
+        wish: Wish | None = None,
         deadline: float | None = None,
         gone: Callable[[], bool] = lambda: False,
     ) -> Sampled:
@@ -123,6 +125,7 @@ class Scheduler:
 
         Args:
             data: task id -> task data.
+            wish: what an annotator asks for in place of the candidates that are there.
             deadline: on the monotonic clock; what is not done by then is given up with an UnavailableError.
             gone: asked now and then; true gives everything up that is not done.
 
@@ -130,7 +133,7 @@ class Scheduler:
             UnavailableError: the queue is full, or the process is ending.
             IllumeError: no task at all can be sampled.
         """
-        jobs = self._join(project, data, priority)
+        jobs = self._join(project, data, priority, wish)
         try:
             self._wait(jobs, deadline, gone)
         finally:
@@ -152,12 +155,14 @@ class Scheduler:
         if thread is not None:
             thread.join()
 
-    def _join(self, project: Project, data: Mapping[int, Fields], priority: Priority) -> list[_Job]:
+    def _join(
+        self, project: Project, data: Mapping[int, Fields], priority: Priority, wish: Wish | None
+    ) -> list[_Job]:
         with self._changed:
-            self._must_have_room(project, data)
+            self._must_have_room(project, data, wish)
             jobs = []
             for task_id, fields in data.items():
-                job = _Job(project, task_id, fields, priority, next(self._numbers))
+                job = _Job(project, task_id, fields, priority, next(self._numbers), wish)
                 job = self._queue.jobs.setdefault(job.key, job)
                 job.priority = min(job.priority, priority)
                 job.waiting += 1
@@ -168,10 +173,11 @@ class Scheduler:
             self._changed.notify_all()
         return jobs
 
-    def _must_have_room(self, project: Project, data: Mapping[int, Fields]) -> None:
+    def _must_have_room(self, project: Project, data: Mapping[int, Fields], wish: Wish | None) -> None:
         if self._closed:
             raise UnavailableError("The backend is ending.", todo="Ask again when it is back.")
-        known = sum((project.project_id, project.adapters, task_id) in self._queue.jobs for task_id in data)
+        who = project.project_id, project.adapters, wish
+        known = sum((*who, task_id) in self._queue.jobs for task_id in data)
         waiting = len(self._queue.jobs)
         if waiting and waiting + len(data) - known > self._most:
             raise UnavailableError(
@@ -225,7 +231,7 @@ class Scheduler:
         """What became of the batch: candidates, the error it ended with, or nothing where it was given up."""
         data = {job.task_id: job.fields for job in batch}
         try:
-            return self._work(batch[0].project, data, self._to_give_up)
+            return self._work(batch[0].project, data, batch[0].wish, self._to_give_up)
         except SamplingStopped:
             return None
         except BaseException as crash:  # noqa: BLE001 - raised again by every call that waits for it

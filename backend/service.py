@@ -28,7 +28,7 @@ from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.preferences import observe_kept, strip_secrets
 from illume_plugin.registry import is_version, open_registry
 from illume_plugin.store import Store, events, projects, runs, versions
-from illume_plugin.types import BASE_VERSION, Json, Project, Run
+from illume_plugin.types import BASE_VERSION, Json, Project, Run, Wish
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,14 @@ class Service:
         self.using.close()
 
     def _sample(
-        self, project: Project, data: Mapping[int, Mapping[str, Any]], stop: Callable[[], bool]
+        self,
+        project: Project,
+        data: Mapping[int, Mapping[str, Any]],
+        wish: Wish | None,
+        stop: Callable[[], bool],
     ) -> Sampled:
+        if wish is not None:
+            return self.sampler.sample_for_wish(project, data, wish, keys=self.keys, stop=stop)
         return self.sampler.sample(project, data, keys=self.keys, stop=stop)
 
     def _tasks_at_a_time(self) -> int:

@@ -32,6 +32,8 @@ CRITIQUE = "critique"
 REFINE = "refine"
 #: Finished rounds of candidates, one JSON object each; written by the answer to an interactive call.
 LOG = "log"
+#: What became of the last wish, for the annotator to see; written by the answer, too.
+STATE = "state"
 
 #: The choice of `fits` that says: none of the candidates fits.
 NONE_FITS = "none"

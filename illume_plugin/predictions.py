@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from illume_plugin.identity import content_bits, storable, wording
 from illume_plugin.label_config import CANDIDATES, LabelConfig
@@ -115,13 +115,14 @@ def render_prediction(config: LabelConfig, candidate_set: CandidateSet) -> dict[
     return {
         "model_version": candidate_set.version,
         "score": candidate_set.score,
-        "result": [_candidates_region(config, candidate_set, shown)] if shown else [],
+        "result": [candidates_region(config, candidate_set, shown)] if shown else [],
     }
 
 
-def _candidates_region(
+def candidates_region(
     config: LabelConfig, candidate_set: CandidateSet, shown: tuple[Candidate, ...]
-) -> dict[str, Json]:
+) -> dict[str, Any]:
+    """The texts of a first round and, in `meta.illume`, where they come from."""
     texts = [candidate.text for candidate in shown]
     provenance = {
         "round": 1,
@@ -170,18 +171,6 @@ def _versions(shown: tuple[Candidate, ...]) -> dict[str, Json]:
     Label Studio keeps it and shows it nowhere.
     """
     return {"versions": [list(each.versions) for each in shown]} if any(c.versions for c in shown) else {}
-
-
-def answer_context(config: LabelConfig, version: str, context: Json) -> dict[str, Json] | None:  # noqa: ARG001
-    """Answer an interactive call, or None where the call asks for an ordinary prediction.
-
-    After every submit Label Studio sends one stray interactive call for the *next* task; candidates in
-    its answer would overwrite that task on screen. An empty result changes nothing there, so it is the
-    answer to every context as long as no control of `config` starts live rounds.
-    """
-    if context is None:
-        return None
-    return {"model_version": version, "score": 0.0, "result": []}
 
 
 def check_prediction(config: LabelConfig, prediction: Json) -> list[str]:

@@ -89,12 +89,37 @@ def propose(
     drawn = _drawn(generator, requests, plan, adapter, encoder, stop)
     cleaned = [clean(draws) for draws in drawn]
     kept = [each.kept for each in cleaned]
-    scored = generator.score(requests, kept, adapter=adapter, blind=choice.blind)
-    if encoder:
-        scored = _with_relevance(encoder, requests, scored)
+    found = scored(generator, requests, kept, choice, adapter, encoder)
     return [
-        _proposal(candidates, each.dropped, choice) for candidates, each in zip(scored, cleaned, strict=True)
+        _proposal(candidates, each.dropped, choice) for candidates, each in zip(found, cleaned, strict=True)
     ]
+
+
+def scored(
+    generator: Generator,
+    requests: Sequence[SampleRequest],
+    kept: Sequence[Sequence[Candidate]],
+    choice: Choice,
+    adapter: str | None,
+    encoder: Encoder | None,
+) -> list[list[Candidate]]:
+    """The candidates of each task with what the adapter and, if there is one, the encoder make of them."""
+    found = generator.score(requests, kept, adapter=adapter, blind=choice.blind)
+    return _with_relevance(encoder, requests, found) if encoder else found
+
+
+def chosen(candidates: Sequence[Candidate], choice: Choice) -> list[Candidate]:
+    """The candidates of one task that are shown, ranked among each other, best first."""
+    ranks = calibrated_ranks(
+        [candidate.logprob_mean for candidate in candidates],
+        [candidate.relevance for candidate in candidates],
+        weight=choice.relevance_weight,
+    )
+    ranked = [
+        replace(candidate, rank=candidate.searched.rank if candidate.searched else rank)
+        for candidate, rank in zip(candidates, ranks, strict=True)
+    ]
+    return choose(ranked, choice.limit, trade_off=choice.trade_off)
 
 
 def _drawn(
@@ -131,15 +156,6 @@ def _with_relevance(
 
 
 def _proposal(candidates: Sequence[Candidate], dropped: Sequence[Drop], choice: Choice) -> Proposal:
-    ranks = calibrated_ranks(
-        [candidate.logprob_mean for candidate in candidates],
-        [candidate.relevance for candidate in candidates],
-        weight=choice.relevance_weight,
-    )
-    ranked = [
-        replace(candidate, rank=candidate.searched.rank if candidate.searched else rank)
-        for candidate, rank in zip(candidates, ranks, strict=True)
-    ]
-    chosen = choose(ranked, choice.limit, trade_off=choice.trade_off)
-    left = [Drop(Reason.NOT_CHOSEN, None)] * (len(ranked) - len(chosen))
-    return Proposal(chosen, counts([*dropped, *left]))
+    best = chosen(candidates, choice)
+    left = [Drop(Reason.NOT_CHOSEN, None)] * (len(candidates) - len(best))
+    return Proposal(best, counts([*dropped, *left]))

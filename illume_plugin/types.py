@@ -119,6 +119,25 @@ class Searched:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What an annotator asks for in place of the candidates on the screen (DRESS's refinement).
+
+    Attributes:
+        round: the round of candidates that it ends, from 1.
+        text: in the annotator's words; an empty one asks for others, whatever they say.
+        before: the candidate that it is about.
+        shown: texts that have been on the screen and are not to be shown again.
+        rows: candidates that there is room for.
+    """
+
+    round: int
+    text: str
+    before: str
+    shown: frozenset[str] = frozenset()
+    rows: int = MAX_CANDIDATES
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One sampled rationale, how it came about, and what is thought of it. None: it was not scored.
 

@@ -1,14 +1,18 @@
 """Labelling configurations and task data: what is read, and what a refusal says."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import label_config
 from illume_plugin.errors import LabelConfigError, TaskError
+from illume_plugin.examples import MAX_STARS
 from illume_plugin.label_config import parse_label_config, read_task
+from illume_plugin.live_rounds import has_live_rounds
 
 SELECT = (Path(__file__).parents[1] / "label_config" / "select.xml").read_text()
 
@@ -23,6 +27,26 @@ def xml(
 ) -> str:
     items = "".join(f'<Choice value="{value}"/>' for value in choices)
     return f"<View>{image}{headers}{fits}{items}</Choices>{candidates}</View>"
+
+
+def test_full_xml() -> None:
+    config = parse_label_config(label_config.read("full"))
+    assert (config.slots, config.image_key, config.question_key, config.answer_key) == (
+        10,
+        "image",
+        "question",
+        "answer",
+    )
+    texts = {"cand", "own", "critique", "refine", "log"}
+    assert {name for name, tag in config.controls.items() if tag == "TextArea"} == texts
+    assert {name for name, tag in config.controls.items() if tag == "Rating"} == {
+        "helpful",
+        "honest",
+        "harmless",
+    }
+    assert has_live_rounds(config)
+    assert set(re.findall('maxRating="([0-9]+)"', config.xml)) == {str(MAX_STARS)}
+    assert re.findall('name="([a-z]+)"[^>]*smartOnly="true"', config.xml) == ["refine"]
 
 
 def test_select_xml() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from illume_plugin.identity import wording
 from illume_plugin.label_config import parse_label_config
-from illume_plugin.predictions import answer_context, arrange, check_prediction, render_prediction
+from illume_plugin.predictions import arrange, check_prediction, render_prediction
 from illume_plugin.preferences import preferences_of, read_annotation
 from illume_plugin.types import Candidate, CandidateSet, Origin, Searched, Side, Verdict
 
@@ -281,13 +281,3 @@ def test_the_check_takes_anything(prediction: object) -> None:
 
 def test_missing_keys_are_found() -> None:
     assert len(check_prediction(CONFIG, {})) == 3
-
-
-@pytest.mark.parametrize("context", [{}, {"result": []}, {"result": [{"from_name": "cand"}]}, [], "x", 0])
-def test_an_interactive_call_changes_nothing_on_screen(context: object) -> None:
-    answer = answer_context(CONFIG, "v0003", context)
-    assert answer == {"model_version": "v0003", "score": 0.0, "result": []}
-
-
-def test_no_context_asks_for_a_prediction() -> None:
-    assert answer_context(CONFIG, "v0003", None) is None

@@ -12,7 +12,7 @@ from backend.sampling import Sampled
 from backend.scheduling import Priority, Scheduler
 from illume_plugin.errors import ModelError, TaskError, UnavailableError
 from illume_plugin.generation.stopping import SamplingStopped
-from illume_plugin.types import CandidateSet, Project
+from illume_plugin.types import CandidateSet, Project, Wish
 
 ONE, TWO = (Project(n, "", "") for n in (1, 2))
 
@@ -22,15 +22,21 @@ class Model:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.wishes: list[Wish | None] = []
         self.begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
         self.given_up = 0
         self.fails: BaseException | None = None
 
     def __call__(
-        self, project: Project, data: Mapping[int, Mapping[str, Any]], stop: Callable[[], bool]
+        self,
+        project: Project,
+        data: Mapping[int, Mapping[str, Any]],
+        wish: Wish | None,
+        stop: Callable[[], bool],
     ) -> Sampled:
         self.batches.append(list(data))
+        self.wishes.append(wish)
         self.begun.release()
         while not self.may_end.acquire(timeout=0.01):
             if stop():
@@ -238,7 +244,23 @@ def test_a_base_model_that_cannot_be_loaded_is_an_error_of_the_call(model: Model
 
 
 def test_a_task_that_was_forgotten_is_not_waited_for() -> None:
-    scheduler = Scheduler(lambda _project, _data, _stop: Sampled({}, {}), at_a_time=lambda: 3)
+    scheduler = Scheduler(lambda _project, _data, _wish, _stop: Sampled({}, {}), at_a_time=lambda: 3)
     found = scheduler.sample(ONE, {1: {}}, priority=Priority.OPEN)
     assert isinstance(found.problems[1], UnavailableError)
     scheduler.close()
+
+
+def test_a_wish_is_answered_by_itself_and_shared_by_those_who_have_the_same(
+    model: Model, scheduler: Scheduler, pool: ThreadPoolExecutor
+) -> None:
+    first = asked(pool, scheduler, 1)
+    assert model.begun.acquire(timeout=20)
+    wish, other = Wish(1, "say why", "it is"), Wish(1, "say more", "it is")
+    how = {"priority": Priority.INTERACTIVE}
+    futures = [asked(pool, scheduler, 2, wish=one, **how) for one in (wish, wish, other)]
+    plain = asked(pool, scheduler, 2)
+    model.let(4)
+    for future in (first, *futures, plain):
+        assert future.result(20).sets
+    assert model.batches == [[1], [2], [2], [2]]
+    assert model.wishes == [None, wish, other, None]

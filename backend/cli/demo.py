@@ -33,7 +33,16 @@ from backend.cli import main
     type=click.IntRange(1, 65535),
     help="Label Studio's port.",
 )
-def demo(folder: Path, label_studio: Path, tasks: int, port: int, label_studio_port: int) -> None:
+@click.option(
+    "--label-config",
+    "configuration",
+    type=click.Choice(["select", "full"]),
+    help="select: tick what fits; full: stars, critique and new candidates on request besides. Without it "
+    "the demo keeps what it has, a new one gets 'select'.",
+)
+def demo(
+    folder: Path, label_studio: Path, tasks: int, port: int, label_studio_port: int, configuration: str | None
+) -> None:
     """Start Label Studio, the backend and a project with candidates; say where to click.
 
     Run it again and it goes on where it was. Ctrl-C stops what it started.
@@ -41,8 +50,10 @@ def demo(folder: Path, label_studio: Path, tasks: int, port: int, label_studio_p
     \b
     Examples:
       illume demo
+      illume demo --label-config full
       illume demo --tasks 200 --label-studio-port 8090 --port 9190
     """
     from backend.demo.tour import Tour, run
 
-    run(Tour(folder, label_studio, tasks, port, label_studio_port, say=lambda line: click.echo(line)))
+    say = click.echo
+    run(Tour(folder, label_studio, tasks, port, label_studio_port, say=say, configuration=configuration))

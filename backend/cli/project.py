@@ -18,7 +18,7 @@ from backend.cli.opening import open_service
 @click.option(
     "--label-config",
     metavar="NAME|FILE",
-    help="Replace the labelling configuration: 'select', or an XML file of yours.",
+    help="Replace the labelling configuration: 'select', 'full', or an XML file of yours.",
 )
 def connect(project_id: int, *, dry_run: bool, label_config: str | None) -> None:
     """Connect a Label Studio project: backend, webhook with its secret, settings, tasks.
@@ -29,6 +29,7 @@ def connect(project_id: int, *, dry_run: bool, label_config: str | None) -> None
     Examples:
       illume connect --project 12 --dry-run
       illume connect --project 12 --label-config select
+      illume connect --project 12 --label-config full --dry-run
     """
     from backend.connect import Connector, check_reachable
     from illume_plugin.labelstudio import LabelStudio
@@ -53,12 +54,12 @@ def _label_config(name: str) -> str:
     import label_config as shipped
     from illume_plugin.errors import BadRequestError
 
-    if name == "select":
+    if name in shipped.NAMES:
         return shipped.read(name)
     try:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequestError(
-            f"{name!r} is neither 'select' nor an XML file that can be read ({error}).",
-            todo="Give --label-config select, or the path of a file.",
+            f"{name!r} is neither 'select' nor 'full' nor an XML file that can be read ({error}).",
+            todo="Give --label-config select, --label-config full, or the path of a file.",
         ) from error

@@ -49,6 +49,8 @@ class Tour:
         tasks: number of tasks.
         port, label_studio_port: loopback ports of the backend and of Label Studio.
         say: shows a line of progress.
+        configuration: the labelling configuration, one of `label_config.NAMES`; None: the one that the
+            demo has had so far, "select" for a new one.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Tour:
     port: int
     label_studio_port: int
     say: Callable[[str], None]
+    configuration: str | None = None
 
     @property
     def url(self) -> str:
@@ -117,7 +120,7 @@ def _set_up(tour: Tour, supervisor: Supervisor) -> int:
     _write_config(tour, token)
     with LabelStudio(tour.url, token, timeout_s=60.0) as label_studio:
         tour.say("4/6  project, labelling configuration, tasks")
-        project_id = ensure_project(label_studio, TITLE, label_config.read("select"), pictures)
+        project_id = ensure_project(label_studio, TITLE, label_config.read(_chosen(tour)), pictures)
         tour.say("5/6  starting backend and worker, connecting them with Label Studio")
         backend = supervisor.start(_illume(tour, "serve"))
         _wait_for_backend(tour, backend)
@@ -133,6 +136,15 @@ def _set_up(tour: Tour, supervisor: Supervisor) -> int:
         finally:
             service.close()
     return project_id
+
+
+def _chosen(tour: Tour) -> str:
+    """The labelling configuration that was asked for, now or last."""
+    kept = tour.folder / "label-config"
+    if tour.configuration is not None:
+        kept.write_text(tour.configuration, encoding="utf-8")
+    name = kept.read_text(encoding="utf-8").strip() if kept.is_file() else ""
+    return name if name in label_config.NAMES else label_config.NAMES[0]
 
 
 def _label_studio(tour: Tour, supervisor: Supervisor, password: str) -> LabelStudioServer:

@@ -306,6 +306,12 @@ class Finding(Enum):
         "Label Studio asks only the first one for predictions.",
         "remove the other backend: Settings, Model",
     )
+    BACKEND_NOT_INTERACTIVE = (
+        "no new candidates on request",
+        Outcome.WARNING,
+        "The labelling configuration lets people ask for new candidates; Label Studio does not pass it on.",
+        _CONNECT,
+    )
     VERSION_HIDDEN = (
         "another version shown",
         Outcome.WARNING,

@@ -13,8 +13,11 @@ from backend.doctor.containers import is_this_machine
 from backend.doctor.findings import Finding
 from backend.service import Service
 from backend.settings import SECRET_HEADER
+from illume_plugin.errors import LabelConfigError
+from illume_plugin.label_config import parse_label_config
 from illume_plugin.labelstudio import BackendInfo, LabelStudio, WebhookInfo
 from illume_plugin.labelstudio.records import ProjectInfo
+from illume_plugin.live_rounds import has_live_rounds
 
 _WEBHOOK = "/webhook"
 #: Label Studio's signs for a backend that is well, and for one that answered /setup with an error.
@@ -27,7 +30,7 @@ def registered(service: Service, label_studio: LabelStudio, project: ProjectInfo
     backends = label_studio.backends(project.project_id)
     url = service.settings.backend_url
     ours = [backend for backend in backends if backend.url.rstrip("/") == url]
-    yield _backend(url, label_studio.url, project.project_id, backends, ours)
+    yield _backend(url, label_studio.url, project.project_id, project.label_config, backends, ours)
     if ours and project.show_collab_predictions and project.model_version != ours[0].title:
         detail = f"annotators see predictions of {project.model_version!r}, not of {ours[0].title or TITLE!r}"
         name = f"project {project.project_id}: shown version"
@@ -38,7 +41,12 @@ def registered(service: Service, label_studio: LabelStudio, project: ProjectInfo
 
 
 def _backend(
-    url: str, their_url: str, number: int, backends: Sequence[BackendInfo], ours: Sequence[BackendInfo]
+    url: str,
+    their_url: str,
+    number: int,
+    label_config: str,
+    backends: Sequence[BackendInfo],
+    ours: Sequence[BackendInfo],
 ) -> Check:
     name = f"project {number}: backend"
     if not ours:
@@ -51,7 +59,17 @@ def _backend(
         return _unreached(name, url, their_url, ours[0])
     if backends[0].backend_id != ours[0].backend_id:
         return found(name, Finding.BACKEND_NOT_FIRST, f"{backends[0].url} was registered first")
+    if not ours[0].is_interactive and _has_live_rounds(label_config):
+        detail = f"{url} is not interactive in Label Studio: wishes for new candidates reach nobody"
+        return found(name, Finding.BACKEND_NOT_INTERACTIVE, detail, project=number)
     return good(name, f"{url} is registered and connected")
+
+
+def _has_live_rounds(label_config: str) -> bool:
+    try:
+        return has_live_rounds(parse_label_config(label_config))
+    except LabelConfigError:
+        return False  # said of the project itself
 
 
 def _unreached(name: str, url: str, their_url: str, ours: BackendInfo) -> Check:

@@ -116,17 +116,23 @@ class Prompts:
         Args:
             wish: what the next rationale should do otherwise.
         """
-        first = replace(self, said="")
-        if self.chat:
-            asked: Message = {"role": "user", "content": [{"type": "text", "text": self._asked(wish)}]}
-            messages = [*first.told_messages(question, answer, before), asked]
-            prompt = self._render(messages)
-        else:
-            messages = []
-            told = f"{first.rationale(question, answer)} {self._plain(before)}"
-            prompt = f"{told}\nQ: {self._asked(wish)} A: {self._plain(answer)}, seeing that"
+        prompt = self.refinement(question, answer, before, wish)
+        messages = self.refinement_messages(question, answer, before, wish) if self.chat else []
         reply = self._ended(self._reply(prompt, messages, rationale))
         return Piece(prompt, Role.PROMPT), Piece(reply, Role.RATIONALE)
+
+    def refinement(self, question: str, answer: str, before: str, wish: str) -> str:
+        """Text after which the model tells another rationale than `before`, as wished."""
+        if self.chat:
+            return self._render(self.refinement_messages(question, answer, before, wish))
+        told = f"{replace(self, said='').rationale(question, answer)} {self._plain(before)}"
+        return f"{told}\nQ: {self._asked(wish)} A: {self._plain(answer)}, seeing that"
+
+    def refinement_messages(self, question: str, answer: str, before: str, wish: str) -> list[Message]:
+        """The chat after which a chat model tells another rationale than `before`, as wished."""
+        first = replace(self, said="")
+        asked: Message = {"role": "user", "content": [{"type": "text", "text": self._asked(wish)}]}
+        return [*first.told_messages(question, answer, before), asked]
 
     def must_hold_words(self, question: str, answer: str) -> None:
         """Make sure that something is left of a task's texts once they are plain words.

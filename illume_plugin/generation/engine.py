@@ -17,7 +17,7 @@ from illume_plugin.generation.selfcheck import SHARED, mode_of
 from illume_plugin.generation.sentence_search_candidates import SearchedTasks
 from illume_plugin.generation.stopping import never
 from illume_plugin.generation.tokens import new_tokens
-from illume_plugin.generation.wordings import rationale_prompt
+from illume_plugin.generation.wordings import prompt_of
 from illume_plugin.quantization import Quantization
 from illume_plugin.scoring import ScoreRequest, facts_of, score
 from illume_plugin.selection import clean
@@ -208,8 +208,8 @@ class TransformersGenerator:
         stop: Callable[[], bool],
     ) -> Iterator[list[Candidate | None]]:
         asked = [(request, wording) for request in group for wording in range(len(plan.wordings))]
-        prompts = [rationale_prompt(self.base.prompts, plan.wordings[w], r.task) for r, w in asked]
-        draws = [plan.seeds(request.task, adapter, wording) for request, wording in asked]
+        prompts = [prompt_of(self.base.prompts, plan.wordings[w], request) for request, w in asked]
+        draws = [plan.seeds(request.task, adapter, w, wish=request.wish) for request, w in asked]
         flat = [draw for task_draws in draws for draw in task_draws]
         draw = SeededDraw(
             [seed for _, seed in flat],

@@ -9,15 +9,20 @@ from typing import Protocol, runtime_checkable
 
 from illume_plugin.generation.plan import SamplingPlan
 from illume_plugin.generation.stopping import never
-from illume_plugin.types import Candidate, Task
+from illume_plugin.types import Candidate, Task, Wish
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """A task and its picture as a local file."""
+    """A task and its picture as a local file.
+
+    Attributes:
+        wish: draw other rationales behind what was wished for; scores are of the task itself all the same.
+    """
 
     task: Task
     image: Path
+    wish: Wish | None = None
 
 
 #: Relevance of every sentence of every text to its picture (`relevance.ImageTextEncoder.relevances`).

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import cycle, islice
 
 from illume_plugin.errors import SettingsError
-from illume_plugin.types import MAX_CANDIDATES, Task
+from illume_plugin.types import MAX_CANDIDATES, Task, Wish
 
 #: Wordings of the rationale prompt at most, and characters of one.
 MAX_SUFFIXES, MAX_SUFFIX_LENGTH = 8, 300
@@ -147,7 +147,9 @@ class SamplingPlan:
         """Number of tokens kept out of a vocabulary, at least one."""
         return max(1, math.ceil(self.top_k_fraction * vocabulary))
 
-    def seeds(self, task: Task, adapter: str | None, wording: int = 0) -> list[tuple[float, int]]:
+    def seeds(
+        self, task: Task, adapter: str | None, wording: int = 0, *, wish: Wish | None = None
+    ) -> list[tuple[float, int]]:
         """Temperature and seed of every draw for `task` behind one of its prompts, `copies` of them.
 
         They are the same for ever, and different for each draw. Another task, adapter (without
@@ -156,9 +158,11 @@ class SamplingPlan:
 
         Args:
             wording: which of `wordings`.
+            wish: what is wished for; another wish, or the same one in another round, gives other seeds.
         """
         draws = [(t, i) for t in self.temperatures for i in range(self.samples)]
-        where = (*self._where(task, adapter), *([wording] if wording else []))
+        wished = [] if wish is None else ["wish", wish.round, wish.before, wish.text]
+        where = (*self._where(task, adapter), *([wording] if wording else []), *wished)
         return [(t, _seed(*where, t, i)) for t, i in draws]
 
     def sentence_seeds(

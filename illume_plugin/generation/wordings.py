@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from illume_plugin.base_model import Prompts
+from illume_plugin.base_model.prompts import Message
 from illume_plugin.errors import ModelError
+from illume_plugin.generation.generator import SampleRequest
 from illume_plugin.types import Task
 
 #: What a plain prompt says between answer and rationale (`Prompts.rationale`).
@@ -15,6 +17,22 @@ OWN_SUFFIX = "seeing that"
 def worded(prompts: Prompts, wording: str | None) -> Prompts:
     """The prompts of a chat model with another question why; None keeps its own."""
     return prompts if wording is None else replace(prompts, why=wording)
+
+
+def prompt_of(prompts: Prompts, wording: str | None, request: SampleRequest) -> str:
+    """Text after which the model tells what is asked for; a wish is put in one way only."""
+    task, wish = request.task, request.wish
+    if wish is None or not wish.text:
+        return rationale_prompt(prompts, wording, task)
+    return prompts.refinement(task.question, task.answer, wish.before, wish.text)
+
+
+def messages_of(prompts: Prompts, wording: str | None, request: SampleRequest) -> list[Message]:
+    """The chat after which a chat model tells what is asked for."""
+    task, wish = request.task, request.wish
+    if wish is None or not wish.text:
+        return worded(prompts, wording).rationale_messages(task.question, task.answer)
+    return prompts.refinement_messages(task.question, task.answer, wish.before, wish.text)
 
 
 def rationale_prompt(prompts: Prompts, wording: str | None, task: Task) -> str:

@@ -36,7 +36,8 @@ def preferences_of(annotation: Annotation) -> list[Preference]:
     it stands and says nothing of the text it was made from. One wording gets one verdict, FITS if any of
     its rows is ticked; of several rounds the last one's counts. Stars belong to the best candidate, or to
     the only one that fits; a critique belongs to its round's candidates that do not fit, or to all where
-    all fit. Controls of unexpected shape are ignored.
+    all fit. What was kept from an earlier round has its row of then. Controls of unexpected shape are
+    ignored.
     """
     if annotation.was_cancelled:
         return []
@@ -58,9 +59,11 @@ def preferences_of(annotation: Annotation) -> list[Preference]:
 
 
 def _candidate_rows(regions: Regions) -> list[_Row]:
-    provenance = _provenance(regions)
+    return _rows(values(regions, CANDIDATES, "text"), _provenance(regions))
+
+
+def _rows(shown: Sequence[Json], provenance: Mapping[str, Json]) -> list[_Row]:
     originals = provenance.get("texts")
-    shown = values(regions, CANDIDATES, "text")
     known = originals if isinstance(originals, list) else []
     rows = []
     for position, text in enumerate(shown, start=1):
@@ -157,16 +160,12 @@ def _earlier(annotation: Annotation, rounds: Sequence[Round]) -> list[list[Prefe
     return [
         _criticised(
             [
-                _preference(
-                    annotation,
-                    _Row(position, text, Origin.CANDIDATE, one.version),
-                    fits=position in one.ticked,
-                )
-                for position, text in one.candidates
+                _preference(annotation, row, fits=row.position in one.ticked)
+                for row in _rows(one.shown, one.provenance)
             ],
             one.critiques,
         )
-        if one.ticked
+        if one.judged
         else []
         for one in rounds
     ]
@@ -184,17 +183,29 @@ def _with_turns(
 
 
 def _with_turn(preference: Preference, rounds: Sequence[Round]) -> Preference:
+    """The preference with the turn and the row in which its text came up first."""
     if preference.origin is Origin.OWN:
         return preference
     sampled = wording(preference.original or preference.text)
-    shown = ({wording(text) for _, text in one.candidates} for one in rounds)
-    turn = next((turn for turn, those in enumerate(shown, start=1) if sampled in those), len(rounds) + 1)
+    places = ((turn, row) for turn, one in enumerate(rounds, start=1) if (row := _row_of(sampled, one)))
+    turn, row = next(places, (len(rounds) + 1, preference.position))
+    preference = replace(preference, position=row)
     if turn == 1:
         return preference
     asked = rounds[turn - 2]
     if not asked.refinement:
         return replace(preference, turn=turn)
     return replace(preference, turn=turn, before=asked.refined, refinement=asked.refinement)
+
+
+def _row_of(sampled: str, one: Round) -> int:
+    """The row of a round in which a text was shown, as sampled or as edited; 0 where it was not.
+
+    What is kept stands in the first rows of later rounds, ticked: that says nothing of those rows.
+    """
+    rows = _rows(one.shown, one.provenance)
+    wordings = ((row.position, {wording(row.text), wording(row.original)}) for row in rows)
+    return next((position for position, those in wordings if sampled in those), 0)
 
 
 def _one_per_wording(preferences: Iterable[Preference]) -> list[Preference]:

@@ -15,9 +15,14 @@ _TICK = re.compile(r"c([1-9][0-9]{0,2})")
 
 
 def regions_of(annotation: Annotation) -> Regions:
-    """The first region of each control."""
+    """The first region of each control of an annotation."""
+    return by_control(annotation.result)
+
+
+def by_control(result: Iterable[Mapping[str, Json]]) -> Regions:
+    """The first region of each control, of those that hold a value."""
     regions: dict[str, Mapping[str, Json]] = {}
-    for region in annotation.result:
+    for region in result:
         name = region.get("from_name")
         if isinstance(name, str) and isinstance(region.get("value"), Mapping):
             regions.setdefault(name, region)

@@ -19,8 +19,9 @@ from examined import the, working, wrong
 from loopback import Answer, Asked, Loopback
 from PIL import Image
 
+import label_config
 from backend.cli import main
-from backend.connect import Connector
+from backend.connect import TITLE, Connector
 from backend.demo.labelstudio_server import LabelStudioServer, environment
 from backend.demo.processes import Child
 from backend.doctor import Check, Finding, connection, examine, pictures, project, registration
@@ -29,7 +30,7 @@ from backend.doctor.pushing import MANY_TASKS, bulk_is_cheap
 from backend.leasing import new_owner
 from backend.reconcile import Reconciler
 from backend.service import Service
-from backend.settings import SECRET_HEADER
+from backend.settings import BASIC_USER, SECRET_HEADER
 from illume_plugin.errors import LabelStudioError
 from illume_plugin.labelstudio import LabelStudio
 from illume_plugin.store import projects
@@ -121,6 +122,21 @@ def test_settings_of_a_project_that_connecting_again_mends(
         assert f"illume connect --project {patient}" in the(checks, first).todo
         connect(served, door, patient, xml=SELECT)
         assert set_up(served, door, patient) == {}, first.label
+
+
+def test_wishes_that_reach_nobody(served: Service, door: LabelStudio) -> None:
+    number = door.create_project("no wishes", label_config.read("full")).project_id
+    connect(served, door, number)
+    assert set_up(served, door, number) == {}
+    (backend,) = door.backends(number)
+    access = {"user": BASIC_USER, "password": served.settings.shared_secret()}
+    door.update_backend(
+        backend.backend_id, number, served.settings.backend_url, TITLE, is_interactive=False, **access
+    )
+    found = set_up(served, door, number)
+    assert found == {f"project {number}: backend": Finding.BACKEND_NOT_INTERACTIVE}
+    connect(served, door, number)
+    assert set_up(served, door, number) == {}
 
 
 def secret(service: Service) -> dict[str, str]:

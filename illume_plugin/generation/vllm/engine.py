@@ -24,7 +24,7 @@ from illume_plugin.generation.vllm.likelihood import Memory
 from illume_plugin.generation.vllm.meeting import meet, probe
 from illume_plugin.generation.vllm.pictures import data_url
 from illume_plugin.generation.vllm.reading import Reader, Told
-from illume_plugin.generation.wordings import rationale_prompt, worded
+from illume_plugin.generation.wordings import messages_of, prompt_of
 from illume_plugin.selection import clean
 from illume_plugin.types import Blind, Candidate
 
@@ -226,9 +226,8 @@ class VllmGenerator:
         self._prompts.must_hold_words(request.task.question, request.task.answer)
         picture = data_url(request.image)
         for index, wording in enumerate(plan.wordings):
-            prompts = worded(self._prompts, wording)
-            chat = messages(prompts.rationale_messages(request.task.question, request.task.answer), picture)
-            draws = plan.seeds(request.task, adapter, index)
+            chat = messages(messages_of(self._prompts, wording, request), picture)
+            draws = plan.seeds(request.task, adapter, index, wish=request.wish)
             for temperature, some in groupby(draws, key=lambda draw: draw[0]):
                 seeds = [seed for _, seed in some]
                 yield (
@@ -255,13 +254,14 @@ class VllmGenerator:
         answer: Any,
         adapter: str | None,
     ) -> Iterator[Candidate | None]:
-        prompt = rationale_prompt(self._prompts, wording, request.task)
+        prompt = prompt_of(self._prompts, wording, request)
+        own = prompt_of(self._prompts, None, SampleRequest(request.task, request.image))
         drawn = self._client.read(CHAT, lambda: choices(answer))
         if len(drawn) != body["n"]:
             raise ModelError(f"The vLLM server drew {len(drawn)} texts instead of {body['n']}.")
         for index, choice in enumerate(drawn):
-            # Behind another wording the text has other probabilities than the ones that we score with.
-            if choice.drawn and self._remembers and wording is None:
+            # Behind another prompt the text has other probabilities than the ones that we score with.
+            if choice.drawn and self._remembers and prompt == own:
                 self._memory.put(_key(request, adapter, choice.text), choice.drawn)
             candidate = Candidate(choice.text, body["temperature"], body["seed"] + index, prompt)
             yield candidate if choice.ended else None

@@ -35,9 +35,10 @@ from illume_plugin.generation.vllm.chat import CHAT  # noqa: E402
 from illume_plugin.generation.vllm.client import VllmClient  # noqa: E402
 from illume_plugin.generation.vllm.engine import VllmGenerator  # noqa: E402
 from illume_plugin.generation.vllm.pictures import data_url  # noqa: E402
+from illume_plugin.generation.wordings import prompt_of, rationale_prompt  # noqa: E402
 from illume_plugin.registry import FolderStore, Registry  # noqa: E402
 from illume_plugin.training.lora import language_layers  # noqa: E402
-from illume_plugin.types import Blind, Candidate, Task  # noqa: E402
+from illume_plugin.types import Blind, Candidate, Task, Wish  # noqa: E402
 
 PLAN = SamplingPlan(temperatures=(0.3, 0.9), samples=3, max_new_tokens=40)
 
@@ -198,6 +199,28 @@ def test_every_wording_is_asked_for_and_only_the_own_one_is_remembered(
     (scored,) = generator.score(requests[:1], [[one for one in drawn if one]], blind=False)
     # behind the other wording the server told other probabilities than those that candidates are scored with
     assert [one.logprob_mean is None for one in scored] == [False] * 6 + [True] * 6
+
+
+def test_a_wish_is_asked_for_in_its_conversation_and_not_remembered(
+    server: SmallVllm, generator: VllmGenerator, requests: list[SampleRequest]
+) -> None:
+    wish = Wish(1, "name the corners", "Because it is red.")
+    asked = [replace(requests[0], wish=each) for each in (wish, replace(wish, text=""))]
+    (conversation, plain) = generator.draw(asked, PLAN)
+    chats = [body["messages"] for body in server.asked(CHAT)][-4:]
+    assert [[part["role"] for part in chat] for chat in chats] == [
+        ["user", "assistant"] * 2 + ["user"]
+    ] * 2 + [["user", "assistant", "user"]] * 2
+    said = [[part["text"] for part in turn["content"] if part["type"] == "text"] for turn in chats[0]]
+    assert said[-2:] == [["Because it is red."], ["name the corners"]]
+    assert {each.prompt for each in plain if each} == {
+        rationale_prompt(generator._prompts, None, requests[0].task)
+    }
+    assert {each.prompt for each in conversation if each} == {prompt_of(generator._prompts, None, asked[0])}
+    seeds = [each.seed for each in (*conversation, *plain) if each]
+    assert len(set(seeds)) == len(seeds)
+    scored = generator.score(requests[:1], [[each for each in plain if each]])
+    assert all(each.logprob_mean is not None for each in scored[0]), "plain draws are remembered"
 
 
 def test_a_search_is_not_for_a_server(generator: VllmGenerator, requests: list[SampleRequest]) -> None:

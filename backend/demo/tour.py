@@ -266,7 +266,7 @@ Ready.
   Password  {password}
 
   1. Tick every explanation that is true of the picture and supports the answer: keys 1 to 6,
-     N for none of them, Ctrl+Enter submits and brings the next task.
+     N for none of them, Ctrl+Enter submits and brings the next task.{_more(tour)}
   2. After a dozen tasks start training: {tour.url}/projects/{project_id}/settings/ml,
      the three dots beside ILLUME, Start Training, and once more to confirm. Or: {illume} train
   3. Label Studio shows no progress of training; the status page does:
@@ -278,6 +278,14 @@ Ready.
   Logs             {_short(tour.folder / "serve.log")}  {_short(tour.folder / "worker.log")}
 
 Ctrl-C ends the demo; start it again and it goes on where it was."""
+    )
+
+
+def _more(tour: Tour) -> str:
+    if _chosen(tour) != "full":
+        return ""
+    return (
+        '\n     Q, W, ... star the best. For other candidates open "Criticise and let the model try again".'
     )
 
 

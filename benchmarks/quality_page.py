@@ -62,7 +62,8 @@ def page(every: Sequence[Mapping[str, Any]], command: str) -> str:
     parts = [
         "# Results on the picture world",
         f"Written by `{command}` from the benchmark's JSON.",
-        "Means over seeds, in brackets Student's 95 % interval. The fit rate is the share of rationales "
+        "Means over seeds, in brackets Student's 95 % interval; 'not surely' where the goal lies inside it. "
+        "The fit rate is the share of rationales "
         "sampled at T = 0.7 for held-out tasks that the checker accepts (true, supporting, specific). Peers "
         "are tuned on rationales that the world writes: true and supporting ones, one for each task, from "
         "the same base model with the same settings but for the epochs.",

@@ -40,11 +40,19 @@ def goals(figures: Mapping[str, Mapping[str, Any]]) -> str:
             _mean(one),
             f"{one['min']:.3f} to {one['max']:.3f}",
             f"{one['goal']:.2f}",
-            "yes" if reached(one) else "**no**",
+            _verdict(one),
         )
         for name, one in figures.items()
     ]
     return table(("", "what", "mean", "range over seeds", "goal", "reached"), rows)
+
+
+def _verdict(figure: Mapping[str, Any]) -> str:
+    """Whether the median seed meets the goal, and whether other seeds might say otherwise."""
+    said = "yes" if reached(figure) else "**no**"
+    low, high = figure["detail"]["low"], figure["detail"]["high"]
+    open_ = low is not None and low < figure["goal"] <= high
+    return f"{said}, not surely" if open_ else said
 
 
 def losses(figures: Mapping[str, Mapping[str, Any]]) -> str:

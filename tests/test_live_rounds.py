@@ -327,6 +327,17 @@ def test_the_call_after_a_submit_over_http(client: FlaskClient, full: int) -> No
     assert ask(client, []) == nothing(BASE_VERSION)
 
 
+def test_more_tasks_than_one_ask_for_nothing(client: FlaskClient, full: int) -> None:
+    context = {"result": [on_screen(*FIRST), written("refine", "more")]}
+    body = {
+        "tasks": [task(1), task(2)],
+        "project": "2.1",
+        "label_config": FULL,
+        "params": {"context": context},
+    }
+    assert client.post("/predict", json=body).get_json()["results"] == [nothing(BASE_VERSION)] * 2
+
+
 def test_select_answers_with_nothing(client: FlaskClient, connected: int) -> None:
     assert ask(client, [on_screen(*FIRST), written("refine", "more")], SELECT) == nothing(BASE_VERSION)
 

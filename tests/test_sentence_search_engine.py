@@ -93,7 +93,7 @@ def test_one_path_with_one_sentence_at_a_time_is_an_ordinary_draw(
     monkeypatch.setattr(
         searching, "SentenceDraw", lambda *args, **kw: SentenceDraw(*args, **{**kw, "end_ids": ()})
     )
-    one_seed = lambda _, task, *__: [(HOT, task.task_id)]  # noqa: E731
+    one_seed = lambda _, task, *__, **___: [(HOT, task.task_id)]  # noqa: E731
     monkeypatch.setattr(SamplingPlan, "seeds", one_seed)
     monkeypatch.setattr(SamplingPlan, "sentence_seeds", one_seed)
     many = [

@@ -24,6 +24,11 @@ class SampleRequest:
     image: Path
     wish: Wish | None = None
 
+    @property
+    def conversation(self) -> Wish | None:
+        """The wish that is put to the model; None where the task itself is asked, be it with other noise."""
+        return self.wish if self.wish and self.wish.text else None
+
 
 #: Relevance of every sentence of every text to its picture (`relevance.ImageTextEncoder.relevances`).
 Relevances = Callable[[Sequence[Path], Sequence[Sequence[str]]], list[list[tuple[float, ...]]]]

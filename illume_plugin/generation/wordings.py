@@ -21,16 +21,16 @@ def worded(prompts: Prompts, wording: str | None) -> Prompts:
 
 def prompt_of(prompts: Prompts, wording: str | None, request: SampleRequest) -> str:
     """Text after which the model tells what is asked for; a wish is put in one way only."""
-    task, wish = request.task, request.wish
-    if wish is None or not wish.text:
+    task, wish = request.task, request.conversation
+    if wish is None:
         return rationale_prompt(prompts, wording, task)
     return prompts.refinement(task.question, task.answer, wish.before, wish.text)
 
 
 def messages_of(prompts: Prompts, wording: str | None, request: SampleRequest) -> list[Message]:
     """The chat after which a chat model tells what is asked for."""
-    task, wish = request.task, request.wish
-    if wish is None or not wish.text:
+    task, wish = request.task, request.conversation
+    if wish is None:
         return worded(prompts, wording).rationale_messages(task.question, task.answer)
     return prompts.refinement_messages(task.question, task.answer, wish.before, wish.text)
 

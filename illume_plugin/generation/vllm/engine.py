@@ -255,13 +255,13 @@ class VllmGenerator:
         adapter: str | None,
     ) -> Iterator[Candidate | None]:
         prompt = prompt_of(self._prompts, wording, request)
-        own = prompt_of(self._prompts, None, SampleRequest(request.task, request.image))
+        own = wording is None and request.conversation is None
         drawn = self._client.read(CHAT, lambda: choices(answer))
         if len(drawn) != body["n"]:
             raise ModelError(f"The vLLM server drew {len(drawn)} texts instead of {body['n']}.")
         for index, choice in enumerate(drawn):
             # Behind another prompt the text has other probabilities than the ones that we score with.
-            if choice.drawn and self._remembers and prompt == own:
+            if choice.drawn and self._remembers and own:
                 self._memory.put(_key(request, adapter, choice.text), choice.drawn)
             candidate = Candidate(choice.text, body["temperature"], body["seed"] + index, prompt)
             yield candidate if choice.ended else None
